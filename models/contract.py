@@ -1,0 +1,151 @@
+"""What every kind of decision promises.
+
+A kind is a folder in ``models/`` whose ``__init__`` says ``KIND = Kind(...)``. Everything else about it is found by
+file name, imported on first use: so listing kinds costs nothing, and reading a plan never loads a solver.
+
+    schema.py       Problem, Plan, Rule (a StrEnum of constraint names), example() -> Problem
+    verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
+    heuristic.py    heuristic(problem, seed, seconds) -> Plan | None
+    formulation.py  build, extract, start, size      (the exact program, in Pyomo)
+    scale.py        relaxation(problem) -> ColumnProblem;  neighbourhoods(problem, plan, rng)
+    explain.py      explain(problem, plan) -> tuple[Reason, ...];  subjects(problem, plan)
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from models.vocabulary import Document
+
+MAX_VIOLATIONS = 100  # a verdict lists at most this many: the rest is only counted
+TOLERANCE = 1e-6  # absolute, in the unit of the quantity; sums of many fractions are exact to far better than this
+
+
+class Sense(StrEnum):
+    """Which way a goal is better."""
+
+    maximise = "maximise"
+    minimise = "minimise"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One objective: ``name`` as in the Problem, the direction, and the unit its value is told in."""
+
+    name: str
+    sense: Sense
+    unit: str
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether ``first`` is strictly better than ``second``, beyond rounding."""
+        slack = 1e-9 * max(1.0, abs(first), abs(second))
+        return first > second + slack if self.sense is Sense.maximise else first < second - slack
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: which, on whom, by how much, in words."""
+
+    rule: str
+    ids: tuple[str, ...]
+    amount: float
+    unit: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an independent check of a plan found: the broken rules, and every goal's value recomputed from the plan alone.
+
+    ``objectives`` is ordered as the problem's goals; ``metrics`` are further plain facts (counts, shares) worth showing.
+    ``violations`` holds at most MAX_VIOLATIONS entries, ``violation_count`` all of them.
+    """
+
+    objectives: dict[str, float]
+    violations: tuple[Violation, ...] = ()
+    violation_count: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule is broken."""
+        return self.violation_count == 0
+
+    @property
+    def largest_violation(self) -> float:
+        """The largest broken amount, 0.0 when none."""
+        return max((violation.amount for violation in self.violations), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One sentence of explanation about ``subject`` (a user's id, or "" for the whole plan).
+
+    ``rule`` is a declared rule or goal name and ``ids`` are the user's ids it is about. ``status`` says whether the
+    sentence follows by proof (a count over all possibilities, or an optimality proof) or from what a search saw.
+    ``code`` is stable for machines: why_not, would_place, displaces, binding, moved, evicted, summary.
+    """
+
+    subject: str
+    code: str
+    rule: str
+    ids: tuple[str, ...]
+    text: str
+    status: Literal["proved", "heuristic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something legal but suspicious in a problem: a JSON pointer, a stable code, what is wrong and the cure."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Catalogued(Protocol):
+    """The little that other code needs of a kind without loading it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of decision. ``package`` is the folder's dotted name; ``summary`` is one line for lists and help."""
+
+    name: str
+    package: str
+    summary: str
+
+    def part(self, name: str) -> ModuleType:
+        """The module ``name`` of the kind (``schema``, ``verify``, ...), imported on first use."""
+        return importlib.import_module(f"{self.package}.{name}")
+
+    @property
+    def problem(self) -> type[Document]:
+        """The Problem class."""
+        return self.part("schema").Problem  # type: ignore[no-any-return]
+
+    @property
+    def plan(self) -> type[Document]:
+        """The Plan class."""
+        return self.part("schema").Plan  # type: ignore[no-any-return]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The names of the kind's constraints."""
+        return tuple(rule.value for rule in self.part("schema").Rule)
+
+    def goals(self, problem: Any) -> tuple[Goal, ...]:  # noqa: ANN401  (each kind has its own Problem type)
+        """The problem's goals, the most important first."""
+        return self.part("verify").goals(problem)  # type: ignore[no-any-return]
+
+    def verify(self, problem: Any, plan: Any) -> Verdict:  # noqa: ANN401
+        """Feasibility and objectives recomputed from problem and plan alone."""
+        return self.part("verify").verify(problem, plan)  # type: ignore[no-any-return]

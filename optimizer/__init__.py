@@ -1,0 +1,1 @@
+"""How it is solved: drivers and backends that know no data centre."""

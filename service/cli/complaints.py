@@ -1,0 +1,209 @@
+"""Says in one line what Pydantic found: the JSON pointer, whose part of the document it is, what is wrong, and the cure."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic_core import ErrorDetails
+
+SHOWN = 3  # mistakes told in full; the rest are only counted
+LONGEST_VALUE = 60
+NAMES = ("id", "job", "node", "name")  # fields that name the part of a document they stand in
+
+Location = tuple[int | str, ...]
+
+
+def complaint(error: ValidationError, model: type[BaseModel], document: object, prefix: tuple[str, int] | None = None) -> str:
+    """All of it in a message of a few lines.
+
+    ``document`` is the parsed input (None when it could not be parsed), used to name jobs and nodes; ``prefix`` is the
+    field and the index of the first item when only a part of a list was validated.
+    """
+    lines: list[str] = []
+    for detail in error.errors(include_url=False):
+        location = tuple(detail["loc"])
+        if prefix is not None:
+            location = (prefix[0], prefix[1] + int(location[0]), *location[1:])
+        lines += _lines(detail, location, model, document)
+    more = len(lines) - SHOWN
+    if more > 0:
+        lines = [*lines[:SHOWN], f"and {more} more such mistake{'s' if more > 1 else ''}"]
+    return "\n  ".join(lines)
+
+
+def _lines(detail: ErrorDetails, location: Location, model: type[BaseModel], document: object) -> list[str]:
+    if detail["type"] == "json_invalid":
+        what, _, place = str(detail.get("ctx", {}).get("error", "")).partition(" at line ")
+        line, _, column = place.partition(" column ")
+        return [f"line {line}, column {column}: this is not JSON: {what}; correct the file there"]
+    if detail["type"] == "value_error":
+        text = str(detail.get("ctx", {}).get("error", detail["msg"]))
+        inside = pointer(location) if location else ""
+        return [f"{inside}: {line}" if inside else line for line in text.splitlines()]
+    what = _CURES.get(detail["type"], _other)(detail, location, model)
+    return [f"{pointer(location)}{_owner(document, location)}: {what}"]
+
+
+def pointer(location: Location) -> str:
+    """The JSON pointer (RFC 6901) of a place in a document; the document itself is ``/``."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in location) or "/"
+
+
+def _owner(document: object, location: Location) -> str:
+    """`` (job 'train-7')``: the innermost named part that holds the place, when it has a name."""
+    found, value, group = "", document, ""
+    for step in location:
+        if isinstance(value, dict) and isinstance(step, str):
+            value, group = value.get(step), step
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            break
+        if isinstance(value, dict):
+            name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
+            found = f" ({group.removesuffix('s')} {_shown(name)})" if name is not None else found
+    return found
+
+
+def _shown(value: object) -> str:
+    """A value as the user wrote it, cut when it is long."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = (
+        f"'{value}'"
+        if isinstance(value, str)
+        else {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 2]}…"
+
+
+def _field(location: Location, model: type[BaseModel]) -> Any | None:  # noqa: ANN401  (Pydantic's FieldInfo, loaded with it)
+    owner = model_at(model, location[:-1])
+    return owner.model_fields.get(str(location[-1])) if owner is not None and location else None
+
+
+def model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    """The Pydantic model that stands at a place of a document, or None when it cannot be told."""
+    annotation: object = model
+    for step in location:
+        annotation = _inside(_plain(annotation), step)
+    annotation = _plain(annotation)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _plain(annotation: object) -> object:
+    """The type without ``Annotated`` and ``| None``."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _plain(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        inner = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
+        return _plain(inner[0]) if len(inner) == 1 else None
+    return annotation
+
+
+def _inside(annotation: object, step: int | str) -> object:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(step))
+        return field.annotation if field is not None else None
+    arguments = typing.get_args(annotation)
+    return arguments[-1 if typing.get_origin(annotation) is dict else 0] if arguments else None
+
+
+def _missing(_: ErrorDetails, location: Location, model: type[BaseModel]) -> str:
+    field = _field(location, model)
+    meaning = f" ({field.description.rstrip('.')})" if field is not None and field.description else ""
+    return f"is missing; add it{meaning}"
+
+
+def _unknown_field(_: ErrorDetails, location: Location, model: type[BaseModel]) -> str:
+    owner = model_at(model, location[:-1])
+    if owner is None:
+        return "is not a known field; leave it out"
+    fields = list(owner.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.6)
+    cure = f"did you mean '{near[0]}'?" if near else f"leave it out; the fields are {', '.join(fields)}"
+    return f"is not a field of {_article(owner.__name__.lower())}; {cure}"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _not_finite(detail: ErrorDetails, location: Location, model: type[BaseModel]) -> str:
+    field = _field(location, model)
+    or_none = "" if field is None or field.is_required() else ", or leave the field out"
+    value = str(detail.get("input", "")).lower()
+    return f"must be a finite number, not {'NaN' if value == 'nan' else 'infinity'}; write a number{or_none}"
+
+
+def _limit(words: str, key: str) -> Callable[[ErrorDetails, Location, type[BaseModel]], str]:
+    def tell(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
+        limit = detail.get("ctx", {}).get(key)
+        return f"must be {words} {_shown(limit)}, not {_shown(detail['input'])}; correct the number"
+
+    return tell
+
+
+def _must_be(what: str, cure: str) -> Callable[[ErrorDetails, Location, type[BaseModel]], str]:
+    return lambda detail, _, __: f"must be {what}, not {_shown(detail['input'])}; {cure}"
+
+
+def _choice(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
+    expected = str(detail.get("ctx", {}).get("expected", ""))
+    names = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
+    near = difflib.get_close_matches(str(detail["input"]), names, n=1)
+    return f"must be {expected}, not {_shown(detail['input'])}; " + (f"did you mean '{near[0]}'?" if near else "choose one of them")
+
+
+def _too_short(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
+    least = detail.get("ctx", {}).get("min_length", 1)
+    return f"is too short; it needs at least {least} item{'s' if least != 1 else ''}"
+
+
+def _other(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
+    message = detail["msg"]
+    return f"{message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}; correct it (`quartermaster schema KIND` shows what is allowed)"
+
+
+_OBJECT = _must_be("an object", "write it in braces: {...}")
+_LIST = _must_be("a list", "write it in brackets: [...]")
+_TEXT = _must_be("text", "put it in quotes")
+_WHOLE = _must_be("a whole number", "write it without quotes and without a decimal point")
+_NUMBER = _must_be("a number", "write it without quotes")
+_CURES: dict[str, Callable[[ErrorDetails, Location, type[BaseModel]], str]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown_field,
+    "finite_number": _not_finite,
+    "greater_than_equal": _limit("at least", "ge"),
+    "greater_than": _limit("more than", "gt"),
+    "less_than_equal": _limit("at most", "le"),
+    "less_than": _limit("less than", "lt"),
+    "literal_error": _choice,
+    "enum": _choice,
+    "too_short": _too_short,
+    "string_too_short": _must_be("a name", "give it at least one character"),
+    "string_type": _TEXT,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "int_parsing": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dict_type": _OBJECT,
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+}

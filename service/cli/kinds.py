@@ -1,0 +1,61 @@
+"""The commands that tell what can be decided: ``kinds``, ``schema`` and ``example``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models import catalogue
+from service.cli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from models.contract import Kind
+
+KindName = Annotated[
+    str, typer.Argument(metavar="KIND", help="The kind of decision; `quartermaster kinds` lists them.", show_default=False)
+]
+
+
+def kind_called(name: str) -> Kind:
+    """The kind of that name; raises BadInputError that lists those there are."""
+    try:
+        return catalogue.kind(name)
+    except catalogue.UnknownKindError as error:
+        near = difflib.get_close_matches(name, catalogue.kinds(), n=1)
+        raise BadInputError(f"{error}" + (f"; did you mean '{near[0]}'?" if near else "")) from None
+
+
+def kinds() -> None:
+    """List the kinds of decision."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for kind in sorted(catalogue.kinds().values(), key=lambda kind: kind.name):
+        table.add_row(f"[bold]{kind.name}[/bold]", kind.summary)
+    Console(highlight=False).print(table)
+
+
+def schema(kind: KindName) -> None:
+    """Print the JSON Schema of a kind's problem and plan."""
+    found = kind_called(kind)
+    schemas = {"problem": found.problem.model_json_schema(), "plan": found.plan.model_json_schema(mode="serialization")}
+    typer.echo(json.dumps(schemas, indent=2))
+
+
+def example(kind: KindName) -> None:
+    """Print a small problem of a kind to start from."""
+    typer.echo(as_json(kind_called(kind).part("schema").example()))
+
+
+def as_json(document: object) -> str:
+    """A problem as a person would write it: fields that say nothing beyond their default are left out."""
+    from models.vocabulary import Document
+
+    if not isinstance(document, Document):
+        raise TypeError(f"{type(document).__name__} is not a document")
+    version = {"schema_version": document.schema_version} if hasattr(document, "schema_version") else {}
+    return json.dumps({**version, **document.model_dump(mode="json", exclude_defaults=True)}, indent=1, ensure_ascii=False)

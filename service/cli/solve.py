@@ -1,0 +1,161 @@
+"""The command ``solve``: reads a problem, solves it, and hands out the plan, its certificate and a report."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optimizer.limits import Limits
+from optimizer.result import Outcome, Result, StopReason
+from service.cli.documents import load_plan, load_problem
+from service.cli.errors import INTERRUPTED, BadInputError, Exit
+from service.cli.files import STANDARD_INPUT, Target
+from service.cli.kinds import KindName, kind_called
+from service.cli.output import as_object, complain, show_result
+from service.cli.progress import shown_progress
+from service.cli.verify import ProblemFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from models.contract import Kind
+    from models.vocabulary import Document
+
+USUAL = Limits()
+SHOWN_WARNINGS = 5
+
+TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Wall seconds the search may take.")]
+Gap = Annotated[float, typer.Option("--gap", metavar="G", help="Relative gap at which a plan counts as optimal (0.01 is 1%).")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU threads.")]
+Memory = Annotated[
+    float | None, typer.Option("--memory-gib", metavar="GIB", help="Most memory the search may take.", show_default="no limit")
+]
+WarmStart = Annotated[str | None, typer.Option("--warm-start", metavar="PLAN", help="A plan to start from.", show_default=False)]
+Out = Annotated[str | None, typer.Option("--out", metavar="PLAN", help="Where the plan is written (JSON).", show_default=False)]
+Report = Annotated[
+    str | None, typer.Option("--report", metavar="FILE.html", help="Where a picture of the plan is written.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")]
+
+
+def solve(  # noqa: PLR0913  (the options of the command)
+    kind: KindName,
+    file: ProblemFile,
+    time_limit: TimeLimit = USUAL.time_limit_s,
+    gap: Gap = USUAL.gap,
+    seed: Seed = USUAL.seed,
+    threads: Threads = USUAL.threads,
+    memory_gib: Memory = USUAL.memory_gib,
+    warm_start: WarmStart = None,
+    out: Out = None,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve a problem: a plan, proved how far from the best it can be and checked independently.
+
+    Ctrl-C stops the search and keeps the best plan so far; a second Ctrl-C stops at once.
+    """
+    found = kind_called(kind)
+    try:
+        limits = Limits(time_limit_s=time_limit, gap=gap, seed=seed, threads=threads, memory_gib=memory_gib)
+    except ValueError as error:
+        raise BadInputError(str(error)) from None
+    problem, start = _read(found, file, warm_start)
+    inputs = (file,) if warm_start is None else (file, warm_start)
+    plan_target = Target("--out", out, not_over=inputs) if out is not None else None
+    report_target = Target("--report", report, not_over=(*inputs, *([out] if out is not None else []))) if report is not None else None
+
+    result = _solved(problem, limits, start, bar=not as_json)
+    written = _write(problem, result, start, plan_target, report_target)
+    if as_json:
+        typer.echo(as_object(result))
+        if result.plan is None and result.message:
+            complain(result.message)
+    else:
+        show_result(result, written)
+    if result.failure is not None:
+        complain(f"a part of the solve failed by our fault; please report this:\n{result.failure}")
+    raise typer.Exit(exit_code(result))
+
+
+def exit_code(result: Result) -> Exit:
+    """0 a plan, 2 an unbounded goal, 3 proved infeasible, 4 no plan within the limits, 1 our fault."""
+    if result.plan is not None:
+        return Exit.plan
+    if result.failure is not None or result.stop_reason is StopReason.crash:
+        return Exit.our_fault
+    return {Outcome.infeasible: Exit.infeasible, Outcome.unbounded: Exit.bad_input}.get(result.outcome, Exit.no_plan)
+
+
+def _read(kind: Kind, file: str, warm_start: str | None) -> tuple[Document, Document | None]:
+    if file == warm_start == STANDARD_INPUT:
+        raise BadInputError("standard input cannot be both FILE and --warm-start; give one of them as a file")
+    problem = load_problem(kind, file)
+    start = load_plan(kind, warm_start) if warm_start is not None else None
+    _warn(kind, problem)
+    return problem, start
+
+
+def _warn(kind: Kind, problem: Document) -> None:
+    """What is legal but suspicious, when the kind looks for it."""
+    if importlib.util.find_spec(f"{kind.package}.checks") is None:
+        return
+    found = kind.part("checks").warnings(problem)
+    for warning in found[:SHOWN_WARNINGS]:
+        complain(f"warning: {warning.pointer}: {warning.detail}")
+    if len(found) > SHOWN_WARNINGS:
+        complain(f"warning: and {len(found) - SHOWN_WARNINGS} more")
+
+
+def _solved(problem: Document, limits: Limits, start: Document | None, *, bar: bool) -> Result:
+    from optimizer.solve import solve as run
+
+    cancel = threading.Event()
+    try:
+        with _soft_stop(cancel), shown_progress(limits.time_limit_s, wanted=bar) as on_progress:
+            return run(problem, limits=limits, on_progress=on_progress, cancel=cancel, warm_start=start)
+    except KeyboardInterrupt:
+        complain("stopped at once; nothing was written")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _soft_stop(cancel: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) sets ``cancel``, the second raises KeyboardInterrupt."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        complain("stopping; the best plan so far is kept (Ctrl-C again stops at once)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(problem: Document, result: Result, before: Document | None, plan: Target | None, report: Target | None) -> list[tuple[str, str]]:
+    """Writes what was asked for, the plan first; says what went where."""
+    written = []
+    if plan is not None and result.plan is not None:
+        plan.write(result.plan.model_dump_json(indent=1) + "\n")
+        written.append(("plan", plan.shown))
+    if report is not None:
+        from service.report import render
+
+        report.write(render(problem, result, before))
+        written.append(("report", report.shown))
+    return written

@@ -1,0 +1,30 @@
+"""Safe YAML, with the library's fast parser where it is there, that refuses a key written twice in one mapping."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader with one more rule."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002  (PyYAML's signature)
+        """A mapping; raises yaml.constructor.ConstructorError for a key that stands twice."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+                seen.add(key.value)
+        found: dict[Hashable, object] = super().construct_mapping(node, deep=deep)
+        return found
+
+
+def loaded(data: bytes) -> object:
+    """The one document in ``data``; raises yaml.YAMLError."""
+    return yaml.load(data, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)

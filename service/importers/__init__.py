@@ -1,0 +1,1 @@
+"""Problems from other people's formats. Files are read here and nowhere below."""
