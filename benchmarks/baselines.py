@@ -28,11 +28,7 @@ def first_fit(problem: Problem) -> Plan:
 
 
 def best_fit(problem: Problem) -> Plan:
-    """Online: each job on the nodes it leaves least room on, each share on the fullest GPU that still holds it.
-
-    Room is half free CPU and half free GPUs, each over the most any node has: the measure of the openb simulator's BestFit
-    (github.com/hkust-adsl/kubernetes-scheduler-simulator, pkg/simulator/plugin/best_fit_score.go).
-    """
+    """Online: each job on the nodes it leaves least room on, each share on the fullest GPU that still holds it."""
     return one_after_another(problem, _by(_leftover))
 
 
@@ -84,16 +80,11 @@ def _in_order(cluster: Cluster, _job: Job) -> Floats:
 
 
 def _leftover(cluster: Cluster, job: Job) -> Floats:
-    """Free CPU and GPUs that would be left on each node, in halves of the most that any node has."""
-    most_cpu = max(1e-9, max(node.cpu_cores for node in cluster.problem.nodes))
-    most_gpus = max(1, int(cluster.count.max()))
-    cpu = (cluster.cpu - job.cpu_cores) / most_cpu
-    gpus = (cluster.gpus.sum(axis=1) - job.gpus_per_worker) / most_gpus
-    return np.asarray((cpu + gpus) / 2)
+    return cluster.leftover(job)
 
 
 def _fast_then_leftover(cluster: Cluster, job: Job) -> Floats:
-    return _leftover(cluster, job) - 10.0 * cluster.speed(job)
+    return cluster.leftover(job) - 10.0 * cluster.speed(job)
 
 
 def _by(key: Key) -> Callable[[Cluster, Job], bool]:

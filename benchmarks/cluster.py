@@ -43,7 +43,9 @@ class Cluster:
         self.count = np.array([node.gpus for node in nodes], dtype=np.int64)
         self.cpu: Floats = np.array([node.cpu_cores for node in nodes])
         self.memory: Floats = np.array([node.memory_gib for node in nodes])
-        self.gpus: Floats = (np.arange(max(1, self.count.max())) < self.count[:, None]).astype(np.float64)
+        self.most_cpu = max(1.0, float(self.cpu.max()))
+        self.most_gpus = max(1, int(self.count.max()))
+        self.gpus: Floats = (np.arange(self.most_gpus) < self.count[:, None]).astype(np.float64)
         per_gpu = np.array([np.inf if node.gpu_memory_gib is None else node.gpu_memory_gib for node in nodes])
         self.gpu_memory: Floats = np.repeat(per_gpu[:, None], self.gpus.shape[1], axis=1)
         self.quota: dict[str, float] = {tenant.id: tenant.quota_gpus for tenant in problem.tenants if tenant.quota_gpus is not None}
@@ -116,6 +118,16 @@ class Cluster:
             room = np.minimum(room, each.sum(axis=1))
         return np.maximum(room, 0).astype(np.int64)
 
+    def leftover(self, job: Job) -> Floats:
+        """What would be left on each node after one worker: half CPU, half GPUs, each over the most any node has, shape (nodes,).
+
+        The measure of the openb simulator's BestFit (github.com/hkust-adsl/kubernetes-scheduler-simulator,
+        pkg/simulator/plugin/best_fit_score.go).
+        """
+        cpu = (self.cpu - job.cpu_cores) / self.most_cpu
+        gpus = (self.gpus.sum(axis=1) - job.gpus_per_worker) / self.most_gpus
+        return np.asarray((cpu + gpus) / 2)
+
     def within_quota(self, job: Job) -> bool:
         """Whether the tenant may hold the job's GPUs too."""
         return job.gpus_per_worker * job.workers <= self.quota.get(job.tenant, np.inf) + ROUNDING
@@ -125,14 +137,11 @@ class Cluster:
         size = job.gpus_per_worker
         if size == 0:
             return ()
-        usable = np.flatnonzero(self.usable(job)[node]) if size >= 1 else np.flatnonzero(self._usable_at(job, node))
+        enough = (self.gpus[node] >= min(size, 1.0) - ROUNDING) & (self.gpu_memory[node] >= job.gpu_memory_gib - ROUNDING)
+        usable = np.flatnonzero(enough)
         if size >= 1:
             return tuple(int(gpu) for gpu in usable[: int(size)])
         return (int(usable[np.argmin(self.gpus[node][usable])]),)
-
-    def _usable_at(self, job: Job, node: int) -> Bools:
-        enough: Bools = self.gpus[node] >= min(job.gpus_per_worker, 1.0) - ROUNDING
-        return enough & (self.gpu_memory[node] >= job.gpu_memory_gib - ROUNDING)
 
     def put(self, job: Job, node: int, gpus: tuple[int, ...], sign: int = 1) -> None:
         """Book one worker on a node, or take it off with ``sign`` -1."""
@@ -148,7 +157,7 @@ class Cluster:
         """Place a whole job where ``places`` says."""
         for node, gpus in places:
             self.put(job, node, gpus)
-        self._record(job, places)
+        self.record(job, places)
 
     def remove(self, job: Job) -> Places:
         """Take a placed job off and return where it was."""
@@ -159,7 +168,8 @@ class Cluster:
             self.quota[job.tenant] += job.gpus_per_worker * len(places)
         return places
 
-    def _record(self, job: Job, places: Places) -> None:
+    def record(self, job: Job, places: Places) -> None:
+        """Note that the job lies at ``places``, whose workers are booked already."""
         if job.tenant in self.quota:
             self.quota[job.tenant] -= job.gpus_per_worker * len(places)
         self.placed[job.id] = places
@@ -177,7 +187,7 @@ class Cluster:
                 places.append((node, gpus))
             if len(places) == job.workers:
                 break
-        self._record(job, places)
+        self.record(job, places)
         return places
 
     def plan(self) -> Plan:

@@ -49,7 +49,14 @@ _CORES_WEIGHTS = (8, 14, 16, 20, 16, 14, 8, 4)
 _GIB_PER_GPU = (16.0, 32.0, 48.0, 64.0, 80.0, 96.0, 128.0, 192.0)
 _GIB_WEIGHTS = (10, 18, 18, 18, 14, 12, 7, 3)
 # Which models a job accepts, and how often; a job that needs more memory than an L40S has never accepts that one.
-_ACCEPTED = ((("H100",), 14), (("A100",), 18), (("L40S",), 10), (("H100", "A100"), 22), (("A100", "L40S"), 12), (("H100", "A100", "L40S"), 24))
+_ACCEPTED = (
+    (("H100",), 14),
+    (("A100",), 18),
+    (("L40S",), 10),
+    (("H100", "A100"), 22),
+    (("A100", "L40S"), 12),
+    (("H100", "A100", "L40S"), 24),
+)
 # Quota as a share of the GPUs the tenant would get if supply were split by demand: some bind, some do not, some are absent.
 _QUOTA_SHARES = (0.6, 0.7, 0.8, 0.9, 1.2, 1.4, 1.6, None, None, None)
 
@@ -106,7 +113,9 @@ def _gang_sizes(rng: random.Random, jobs: int, supply: int) -> list[int]:
     target = DEMAND_OVER_SUPPLY * supply
     sizes = [size for size in _SIZES if size <= max(1, supply // 4)]
     if not jobs <= target <= jobs * sizes[-1]:
-        raise ValueError(f"{jobs} gangs of 1 to {sizes[-1]} GPUs cannot ask for {target:g} GPUs; give between {target / sizes[-1]:.0f} and {target:.0f}")
+        raise ValueError(
+            f"{jobs} gangs of 1 to {sizes[-1]} GPUs cannot ask for {target:g} GPUs; give between {target / sizes[-1]:.0f} and {target:.0f}"
+        )
     shares = _tilted(sizes, target / jobs)
     counts = {size: math.floor(share * jobs) for size, share in shares.items()}
     counts[1] += jobs - sum(counts.values())
@@ -163,7 +172,9 @@ def _gang(rng: random.Random, name: str, size: int, tenant_weights: list[float])
 
 def _speeds(rng: random.Random, gpu_memory: float, cores: float, memory: float) -> dict[str, float]:
     """The accepted models with a speed each; a model whose nodes could never hold a worker is not accepted."""
-    fitting = {model.name for model in _MODELS if gpu_memory <= model.gpu_memory_gib and cores <= model.cpu_cores and memory <= model.memory_gib}
+    fitting = {
+        model.name for model in _MODELS if gpu_memory <= model.gpu_memory_gib and cores <= model.cpu_cores and memory <= model.memory_gib
+    }
     choices = [(names, weight) for names, weight in _ACCEPTED if fitting.issuperset(names)]
     names = rng.choices([names for names, _ in choices], [weight for _, weight in choices])[0]
     return {model.name: round(rng.uniform(*model.speed), 2) for model in _MODELS if model.name in names}
@@ -238,7 +249,9 @@ def _running_job(rng: random.Random, name: str, cluster: tuple[Node, ...], free:
         used.append({"node": cluster[at].id, "gpus": tuple(free[at][:per_worker])})
         del free[at][:per_worker]
     size = per_worker * len(places)
-    running = Running.model_validate({"workers": used, "move_cost": round(size * rng.uniform(0.5, 2.0), 1), "evictable": rng.random() >= 1 / 8})
+    running = Running.model_validate(
+        {"workers": used, "move_cost": round(size * rng.uniform(0.5, 2.0), 1), "evictable": rng.random() >= 1 / 8}
+    )
     return Job(
         id=name,
         tenant=f"tenant-{rng.randrange(TENANTS)}",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from models.program import Floats, Ints, LinearProgram
     from models.vocabulary import Document
 
 MAX_VIOLATIONS = 100  # a verdict lists at most this many: the rest is only counted
@@ -109,10 +110,33 @@ class Warned:
     detail: str
 
 
-class Catalogued(Protocol):
-    """The little that other code needs of a kind without loading it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class NewColumns:
+    """Columns to append to a master program (by columns, as ``LinearProgram.with_columns``), and what they promise.
 
-    name: str
+    ``excess`` is how much all columns that are not in the master yet, together, could raise the optimum beyond the
+    dual bound at the duals they were priced with: 0.0 means that the master is complete.
+    """
+
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    starts: Ints
+    indices: Ints
+    values: Floats
+    excess: float
+
+
+class ColumnSource(Protocol):
+    """A program too wide to write down: the columns that start it, and a price for the rest in closed form."""
+
+    def master(self) -> LinearProgram:
+        """The restricted master program, maximising or minimising, with every row."""
+        ...
+
+    def price(self, row_duals: Floats) -> NewColumns:
+        """The best columns still missing at these row duals."""
+        ...
 
 
 @dataclass(frozen=True)

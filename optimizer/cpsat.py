@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,7 @@ class CpSatBackend:
     @property
     def name(self) -> str:
         """What certificates call it, with the version."""
-        import ortools
-
-        return f"cp-sat {ortools.__version__}"
+        return f"cp-sat {version('ortools')}"
 
     def solve(
         self,
@@ -153,8 +152,9 @@ class _Search:
         solver.parameters.relative_gap_limit = limits.gap
         solver.parameters.max_time_in_seconds = max(1e-3, limits.time_limit_s - (time.monotonic() - begun))
         solver.best_bound_callback = self._hear_bound
-        if self._best is not None:
-            self._guarded(lambda: self._report(self._best.values if self._best else None))
+        best = self._best
+        if best is not None:
+            self._guarded(lambda: self._report(best.values))
         done = threading.Event()
         watcher = threading.Thread(target=self._stop_when_told, args=(solver, done), daemon=True)
         watcher.start()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import highspy
 import numpy as np
 
-from models.program import Floats, LinearProgram
+from models.program import Bools, Floats, LinearProgram
 from optimizer.backend import (
     Accepted,
     OnProgress,
@@ -44,6 +44,8 @@ Method = Literal["choose", "simplex", "ipm"]
 DUAL_TOLERANCE = 1e-7  # HiGHS's own dual feasibility tolerance: smaller reduced costs are noise to it
 PROGRESS_INTERVAL_S = 0.05  # bounds are reported no more often than this; incumbents always
 SMALLEST_TIME_LIMIT_S = 1e-3
+FAILED = "kError"
+UNSURE = "kUnknown"  # what HiGHS says of an interior point it does not trust, often wrongly so after presolve solved it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Engine:
     def load(self, program: LinearProgram) -> None:
         """Hand the whole program over as arrays in one call, in place of any before."""
         sense = highspy.ObjSense.kMaximize if program.maximise else highspy.ObjSense.kMinimize
+        lower, upper = whole_bounds(program.integer, program.column_lower, program.column_upper)
         self.call(
             "passModel",
             program.columns,
@@ -121,8 +124,8 @@ class Engine:
             int(sense),
             program.offset,
             program.cost,
-            program.column_lower,
-            program.column_upper,
+            lower,
+            upper,
             program.row_lower,
             program.row_upper,
             program.starts.astype(np.int32),
@@ -140,7 +143,7 @@ class Engine:
             self.call("setSolution", len(known), known, np.ascontiguousarray(start[known]), warning_is_fine=True)
 
     def run(self, limits: Limits, deadline: Deadline, watch: Watch) -> str:
-        """Solve until the deadline and return HiGHS's model status, for example ``kOptimal``.
+        """Solve until the deadline and return HiGHS's model status, for example ``kOptimal``, or ``kError`` when the run failed.
 
         Raises what ``watch`` caught, after which this object must be discarded.
         """
@@ -148,12 +151,23 @@ class Engine:
         try:
             with _scheduler(limits.threads, deadline):
                 self.set_option("time_limit", max(SMALLEST_TIME_LIMIT_S, deadline.remaining_s()))
-                self.call("run", warning_is_fine=True)  # kWarning: stopped at a limit
+                status = self._highs.run()  # kWarning: stopped at a limit
         finally:
             watch.stop_listening(self._highs)
         if watch.failure is not None:
             raise watch.failure
-        return str(self._highs.getModelStatus().name)
+        # A run that fails may leave a status that reads as if it had not.
+        return FAILED if status == highspy.HighsStatus.kError else str(self._highs.getModelStatus().name)
+
+
+def whole_bounds(integer: Bools, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """Column bounds with those of integer columns moved to whole numbers.
+
+    HiGHS 1.12 takes fractional bounds of an integer column as they are in the bound it reports: an upper bound of 0.5 on the one
+    column of a program gave a bound that no plan can reach.
+    """
+    near = 1e-9
+    return np.where(integer, np.ceil(lower - near), lower), np.where(integer, np.floor(upper + near), upper)
 
 
 _SOLVES = threading.Condition()
@@ -301,33 +315,42 @@ def solved(engine: Engine, program: LinearProgram, limits: Limits, deadline: Dea
 
 
 def _judged(engine: Engine, program: LinearProgram, limits: Limits, watch: Watch, word: str) -> ProgramResult:
-    if word in _STATUS:
-        if watch.best is not None and word == "kInfeasible":
-            # We hold values that are feasible, so HiGHS is wrong about this program.
-            result = ProgramResult(ProgramStatus.error, StopReason.crash, detail="HiGHS calls a program infeasible that is not")
-            return with_values(result, program, watch.best, None, limits.gap)
-        return ProgramResult(_STATUS[word], StopReason.gap, detail=word)
-    if word not in ("kOptimal", *_STOP):
-        result = ProgramResult(ProgramStatus.error, StopReason.crash, detail=word)
-        return with_values(result, program, watch.best, None, limits.gap)
-    result = ProgramResult(ProgramStatus.no_solution, _STOP.get(word, StopReason.gap), detail=word)
+    known = watch.best
+    if word in _STATUS and not (known is not None and word == "kInfeasible"):
+        # Infeasible or unbounded, but not infeasible: we hold feasible values.
+        status = ProgramStatus.unbounded if known is not None else _STATUS[word]
+        return ProgramResult(status, StopReason.gap, detail=word)
+    unsure = word == UNSURE and not program.is_mip
+    if word not in ("kOptimal", *_STOP) and not unsure:
+        detail = "HiGHS calls a program infeasible that is not" if word == "kInfeasible" else word
+        return with_values(_crash(detail), program, known, None, limits.gap)
     solution = engine.get("getSolution")
     found = accepted(program, np.array(solution.col_value, dtype=np.float64)) if solution.value_valid else None
     if word == "kOptimal" and found is None:
-        result = ProgramResult(ProgramStatus.error, StopReason.crash, detail="kOptimal, but its values are not feasible")
-        return with_values(result, program, watch.best, None, limits.gap)
-    best = better(program, found, watch.best)
+        return with_values(_crash("kOptimal, but its values are not feasible"), program, known, None, limits.gap)
+    result = _crash(word) if unsure else ProgramResult(ProgramStatus.no_solution, _STOP.get(word, StopReason.gap), detail=word)
+    best = better(program, found, known)
     if program.is_mip:
         return with_values(result, program, best, engine.get("getInfo").mip_dual_bound, limits.gap)
     if not solution.dual_valid:
-        return with_values(result, program, best, None, limits.gap)
-    duals = np.array(solution.row_dual, dtype=np.float64)
+        return with_values(result, program, known if unsure else best, None, limits.gap)
+    judged = _with_duals(result, program, best, np.array(solution.row_dual, dtype=np.float64), limits.gap)
+    if unsure and judged.status is not ProgramStatus.optimal:
+        # Values HiGHS itself is unsure of count only with a proof of our own.
+        return with_values(_crash(word), program, known, judged.bound, limits.gap)
+    return judged
+
+
+def _crash(detail: str) -> ProgramResult:
+    return ProgramResult(ProgramStatus.error, StopReason.crash, detail=detail)
+
+
+def _with_duals(result: ProgramResult, program: LinearProgram, best: Accepted | None, duals: Floats, gap: float) -> ProgramResult:
     reduced = program.cost - program.pulled_back(duals)
     bound = dual_bound(program, duals, tolerance=DUAL_TOLERANCE)
     # Values may break a side by a little, and the duals say what that little is worth.
     slack = 0.0 if best is None else best.violation * float(np.abs(duals).sum() + np.abs(reduced).sum())
-    result = with_values(result, program, best, bound, limits.gap, slack)
-    return replace(result, row_duals=duals, reduced_costs=reduced)
+    return replace(with_values(result, program, best, bound, gap, slack), row_duals=duals, reduced_costs=reduced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +383,10 @@ class HighsBackend:
         if program.columns == 0:
             return columnless(program)
         result = self._solved(program, limits, deadline, start, Watch(program, best, on_progress, cancel))
+        if result.stop_reason is StopReason.crash and not (self.options.crossover or program.is_mip or deadline.passed):
+            # An interior point that HiGHS is unsure of and we could not prove, or none at all (unbounded): go on to a vertex.
+            safer = HighsBackend(replace(self.options, crossover=True))
+            result = safer._solved(program, limits, deadline, start, Watch(program, best, on_progress, cancel))  # noqa: SLF001 - itself
         if result.status is ProgramStatus.infeasible_or_unbounded and not deadline.passed:
             return self._settled(program, limits, deadline, cancel, result)
         return result

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from models.program import Floats, Ints, LinearProgram
 from optimizer.backend import OnProgress, ProgramResult, ProgramStatus, SolverError, checked_start, columnless
-from optimizer.highs import Engine, Options, Watch, solved
+from optimizer.highs import Engine, Options, Watch, solved, whole_bounds
 from optimizer.limits import Deadline, Limits
 
 
@@ -56,7 +56,8 @@ class LiveProgram:
             column_lower=_edited(self._program.column_lower, at, np.asarray(lower, dtype=np.float64)),
             column_upper=_edited(self._program.column_upper, at, np.asarray(upper, dtype=np.float64)),
         )
-        self._edit("changeColsBounds", len(at), at, program.column_lower[at], program.column_upper[at])
+        bounds = whole_bounds(program.integer[at], program.column_lower[at], program.column_upper[at])
+        self._edit("changeColsBounds", len(at), at, *bounds)
         self._program = program
 
     def change_row_bounds(self, rows: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) -> None:
@@ -89,8 +90,8 @@ class LiveProgram:
         first, count = self._program.columns, len(cost)
         types = np.broadcast_to(np.asarray(integer, dtype=np.bool_), (count,))
         program = self._program.with_columns(cost, lower, upper, types, starts, indices, values)
-        arrays = (np.asarray(one, dtype=np.float64) for one in (cost, lower, upper))
-        self._edit("addCols", count, *arrays, len(indices), _narrow(starts[:-1]), _narrow(indices), np.asarray(values, dtype=np.float64))
+        bounds = whole_bounds(types, program.column_lower[first:], program.column_upper[first:])
+        self._edit("addCols", count, program.cost[first:], *bounds, len(indices), _narrow(starts[:-1]), _narrow(indices), np.asarray(values, dtype=np.float64))
         if program.is_mip:
             added = _narrow(np.arange(first, first + count))
             self._edit("changeColsIntegrality", count, added, types.astype(np.uint8))

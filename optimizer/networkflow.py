@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 
@@ -103,9 +104,7 @@ class NetworkFlowBackend:
     @property
     def name(self) -> str:
         """What certificates call it, with the version."""
-        import ortools
-
-        return f"min-cost flow {ortools.__version__}"
+        return f"min-cost flow {version('ortools')}"
 
     def solve(
         self,
@@ -129,6 +128,9 @@ class NetworkFlowBackend:
             result = ProgramResult(ProgramStatus.no_solution, StopReason.cancelled, detail="cancelled before it began")
             return with_values(result, program, best, None, limits.gap)
         flow, word = _flow(network)
+        if flow is None and best is not None:
+            result = ProgramResult(ProgramStatus.error, StopReason.crash, detail="OR-Tools calls a network infeasible that is not")
+            return with_values(result, program, best, None, limits.gap)
         if flow is None:
             return ProgramResult(ProgramStatus.infeasible, StopReason.gap, seconds=time.monotonic() - begun, detail=word)
         result = _proved(program, network, flow, limits, deadline)

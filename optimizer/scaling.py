@@ -13,7 +13,7 @@ from models.program import Floats, Ints
 LARGEST_DENOMINATOR = 10**6
 LARGEST_SCALE = 10**9
 LARGEST_NUMBER = 2.0**53  # beyond it, neighbouring floats are more than 1 apart
-SAME = 1e-12  # relative: 0.1 + 0.2 and 0.3 are the same number
+SAME = 2e-15  # relative: 0.1 + 0.2 and 0.3 are the same number, pi and 3126535 / 995207 are not
 
 
 def whole_scales(values: Floats, starts: npt.NDArray[np.int64]) -> Ints | None:

@@ -128,6 +128,8 @@ class Hosts:
         for place, node in enumerate(problem.nodes):
             kinds[_traits(node, labels)].append(place)
         self._kinds = [(problem.nodes[places[0]], places) for places in kinds.values()]
+        # For each node the number of its kind: nodes of one kind are the same to every job when empty.
+        self.kind_of: dict[int, int] = {place: number for number, (_, places) in enumerate(self._kinds) for place in places}
         self._gpus = [node.gpus for node in problem.nodes]
         self._found: dict[Hashable, tuple[int, ...]] = {}
         self._gpu_totals: dict[Hashable, int] = {}

@@ -45,13 +45,14 @@ class Free:
 
 def task_classes(problem: Problem) -> tuple[TaskClass, ...]:
     """The distinct demands of all jobs that use GPUs, running or waiting; popularities sum to 1."""
-    workers: defaultdict[tuple[float, float, float, tuple[str, ...]], int] = defaultdict(int)
+    workers: defaultdict[tuple[float, float, float, frozenset[str]], int] = defaultdict(int)
     for job in problem.jobs:
         if job.gpus_per_worker > 0:
-            models = tuple(sorted(job.model_speeds)) if job.model_speeds else ()
-            workers[job.gpus_per_worker, job.cpu_cores, job.memory_gib, models] += job.workers
+            workers[job.gpus_per_worker, job.cpu_cores, job.memory_gib, frozenset(job.model_speeds)] += job.workers
     total = sum(workers.values())
-    return tuple(TaskClass(*demand, popularity=count / total) for demand, count in workers.items())
+    return tuple(
+        TaskClass(gpus, cores, memory, tuple(sorted(models)), count / total) for (gpus, cores, memory, models), count in workers.items()
+    )
 
 
 def node_fragmentation(classes: Iterable[TaskClass], free: Free) -> float:

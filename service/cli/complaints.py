@@ -75,17 +75,16 @@ def _owner(document: object, location: Location) -> str:
 
 def _shown(value: object) -> str:
     """A value as the user wrote it, cut when it is long."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return "a list"
-    text = (
-        f"'{value}'"
-        if isinstance(value, str)
-        else {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
+    match value:
+        case dict():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+    text = f"'{value}'" if isinstance(value, str) else str(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 2]}…"
 
 
@@ -175,7 +174,8 @@ def _too_short(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
 
 def _other(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
     message = detail["msg"]
-    return f"{message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}; correct it (`quartermaster schema KIND` shows what is allowed)"
+    cure = "correct it (`quartermaster schema KIND` shows what is allowed)"
+    return f"{message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}; {cure}"
 
 
 _OBJECT = _must_be("an object", "write it in braces: {...}")

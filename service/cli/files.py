@@ -75,7 +75,7 @@ def _read(name: str, source: str, stream: BinaryIO) -> Text:
             f"{name}: line 1: starts with {start.decode('utf-8', 'replace')!r}; the file must hold one JSON object, which starts with '{{'"
         )
     largest = LARGEST_YAML_BYTES if is_yaml else LARGEST_FILE_BYTES
-    data = head + stream.read(largest + 1 - len(head)) if len(head) == HEAD_BYTES else head + stream.read(largest)
+    data = head + stream.read(largest + 1 - len(head))
     if len(data) > largest:
         cure = "write it as JSON, which is read much faster" if is_yaml else "split the problem or leave out what the plan does not need"
         raise BadInputError(

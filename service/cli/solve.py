@@ -45,7 +45,7 @@ Report = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")]
 
 
-def solve(  # noqa: PLR0913  (the options of the command)
+def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     kind: KindName,
     file: ProblemFile,
     time_limit: TimeLimit = USUAL.time_limit_s,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The safe loader with one more rule."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002  (PyYAML's signature)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """A mapping; raises yaml.constructor.ConstructorError for a key that stands twice."""
         seen: set[str] = set()
         for key, _ in node.value:

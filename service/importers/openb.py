@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from models.placement.schema import GoalName, Job, Node, Problem
 
 if TYPE_CHECKING:
@@ -68,9 +70,9 @@ def import_openb(nodes_csv: Path, pods_csv: Path, arrivals_csv: Path | None = No
     jobs = tuple(pods.values()) if arrivals_csv is None else tuple(_arrivals(arrivals_csv, pods, pods_csv))
     try:
         return Problem(nodes=nodes, jobs=jobs, goals=GOALS)
-    except ValueError as error:
-        details = getattr(error, "errors", list)()
-        what = str(details[0].get("ctx", {}).get("error", details[0]["msg"])).splitlines()[0] if details else str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = str(first.get("ctx", {}).get("error", first["msg"])).splitlines()[0]
         raise ImportFileError(f"{nodes_csv} and {pods_csv} do not make a problem: {what}") from None
 
 

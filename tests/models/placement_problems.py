@@ -1,6 +1,7 @@
-"""Random tiny placement problems, small enough to enumerate and wild enough to meet every rule and goal.
+"""Placement problems for tests: short ways to write one down, and random tiny ones.
 
-Numbers are multiples of 1/8, so that sums are exact and equal goals are equal.
+The random ones are small enough to enumerate and wild enough to meet every rule and goal. Their numbers are
+multiples of 1/8, so that sums are exact and equal goals are equal.
 """
 
 from __future__ import annotations
@@ -40,6 +41,35 @@ _GOALS = {
     Use.repack: tuple(GoalName),
     Use.preempt: tuple(GoalName),
 }
+
+
+def node(name: str, gpus: int = 2, **fields: Any) -> Node:
+    """A node of 8 cores and 64 GiB, with two GPUs of model h100 unless told otherwise."""
+    return Node.model_validate({"id": name, "gpus": gpus, "gpu_model": "h100" if gpus else None, "cpu_cores": 8, "memory_gib": 64} | fields)
+
+
+def job(name: str, gpus: float = 1, workers: int = 1, runs: str = "", **fields: Any) -> Job:
+    """A job; ``runs`` says where its workers run now, as in ``places``."""
+    if runs:
+        fields["running"] = {"workers": places(runs)} | fields.pop("running", {})
+    return Job.model_validate({"id": name, "gpus_per_worker": gpus, "workers": workers} | fields)
+
+
+def places(text: str) -> tuple[WorkerPlace, ...]:
+    """Workers from text: "n1:0,1 n2" is one on GPUs 0 and 1 of n1 and one without GPUs on n2."""
+    pairs = [word.partition(":") for word in text.split()]
+    return tuple(WorkerPlace(node=name, gpus=tuple(int(gpu) for gpu in gpus.split(",") if gpu)) for name, _, gpus in pairs)
+
+
+def plan(moved: tuple[str, ...] = (), evicted: tuple[str, ...] = (), /, **workers: str) -> Plan:
+    """A plan of jobs and where their workers are, as in ``places``."""
+    placed = tuple(JobPlacement(job=name, workers=places(text)) for name, text in workers.items())
+    return Plan(placements=placed, moved=moved, evicted=evicted)
+
+
+def problem(nodes: list[Node], jobs: list[Job], **fields: Any) -> Problem:
+    """A checked problem."""
+    return Problem.model_validate({"nodes": nodes, "jobs": jobs} | fields)
 
 
 def tiny_problem(rng_seed: int, use: Use | Literal["place", "repack", "preempt"]) -> Problem:

@@ -1,0 +1,84 @@
+"""Numbers and proofs in plain words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optimizer.result import GoalCertificate, Result
+
+EXACT = 1e-9  # a relative gap below this is no gap
+
+
+def number(value: float, digits: int = 1) -> str:
+    """``5,990`` or ``5,990.4``; ``unknown`` when it is not finite."""
+    if not math.isfinite(value):
+        return "unknown"
+    rounded = round(value, digits)
+    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.{digits}f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """``96.4%`` for 0.964; never ``100%`` for what is a little less, nor ``0%`` for what is a little more."""
+    if not math.isfinite(share):
+        return "unknown"
+    smallest = 10.0 ** -(digits + 2)
+    if 0 < share < smallest:
+        return f"under {smallest:.{digits}%}"
+    shown = f"{share:.{digits}%}"
+    return f"{1 - smallest:.{digits}%}" if share < 1 and float(shown[:-1]) >= 100 else shown  # noqa: PLR2004  (per cent)
+
+
+def seconds(value: float) -> str:
+    """``0.42 s``, ``41 s`` or ``2 min 5 s``."""
+    if value < 10:  # noqa: PLR2004  (two figures matter below ten seconds)
+        return f"{value:.2f} s"
+    return f"{value:.0f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"  # noqa: PLR2004  (a minute)
+
+
+def words(name: str) -> str:
+    """A name in code as a reader says it."""
+    return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
+
+
+def count(amount: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{amount:,} {noun if amount == 1 else noun + 's'}"
+
+
+def headline(result: Result) -> str:
+    """The outcome in one sentence."""
+    stopped = {
+        "gap": "it is as good as was asked for",
+        "deadline": "the time was up",
+        "cancelled": "it was cancelled",
+        "memory": "the memory limit was reached",
+        "crash": "the solver crashed",
+    }[result.stop_reason.value]
+    outcome = {
+        "optimal": "This plan is proved optimal, within the gap that was asked for.",
+        "feasible": "This plan keeps every rule; how far from the best it can be is proved below.",
+        "infeasible": "No plan can keep every rule. This is proved.",
+        "unbounded": "The goal can grow without limit, so there is no best plan.",
+        "no_plan": "No plan was found within the limits. One may still exist.",
+    }[result.outcome.value]
+    return f"{outcome} The search ended after {seconds(result.seconds)} because {stopped}."
+
+
+def plain_sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str:
+    """What the bound of any goal proves."""
+    at_most = goal.sense == "maximise"
+    limit = f"No plan can reach {'more' if at_most else 'less'} than {number(goal.bound, 2)} {goal.unit} of {words(goal.name)}"
+    capacity = metrics.get(f"capacity_{goal.unit.lower()}")
+    share = f" ({percent(goal.bound / capacity)} of all {goal.unit})" if capacity else ""
+    return f"{limit}{share}; this one has {number(goal.objective, 2)}."
+
+
+def gap_words(goal: GoalCertificate) -> str:
+    """How far from the best a goal's value can be."""
+    if not math.isfinite(goal.gap):
+        return "No bound is proved for this goal."
+    if goal.gap < EXACT:
+        return "Proved: no plan does better."
+    return f"At most {percent(goal.gap, 2)} away from the best possible."
