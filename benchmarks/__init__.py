@@ -1,1 +1,1 @@
-"""Benchmarks on small public instances."""
+"""Benchmarks on small public and seeded instances: ``python -m benchmarks list`` and ``python -m benchmarks run KIND``."""

@@ -55,7 +55,7 @@ def _gangs_instance(jobs: int, nodes: int, seconds: float, targets: tuple[Target
         summary=f"{jobs:,} gangs of 1 to 64 GPUs on {nodes:,} nodes with 8 GPUs, demand 2.5 times supply",
         read=partial(generators.gangs, jobs, nodes, SEED),
         time_limit_s=seconds,
-        targets=(*targets, Target("solve_wall_s", "at most", seconds + 1.0), AHEAD, MODEL_TIME),
+        targets=(*targets, Target("solve_wall_s", "at most", seconds + 1.0), MODEL_TIME),
         baselines=("density_first_fit", "density_best_fit", *SOLVERS),
     )
 
@@ -64,8 +64,10 @@ SUITE = Suite(
     kind="placement",
     instances=(
         *(_openb_instance(trace) for trace in TRACES),
-        _gangs_instance(5_000, 1_000, 10.0, (Target("gap", "at most", 0.01),)),
-        _gangs_instance(50_000, 10_000, 120.0, (Target("gap", "at most", 0.02), Target("peak_memory_gb", "at most", 8.0))),
+        # Small enough for the flat programs: here they say whether our optimum is theirs (to the gap, so no AHEAD).
+        _gangs_instance(100, 20, 10.0, (Target("gap", "at most", 0.01),)),
+        _gangs_instance(5_000, 1_000, 10.0, (Target("gap", "at most", 0.01), AHEAD)),
+        _gangs_instance(50_000, 10_000, 120.0, (Target("gap", "at most", 0.02), Target("peak_memory_gb", "at most", 8.0), AHEAD)),
         Instance(
             name="preempt-200",
             summary="200 full nodes; evict the fewest jobs for a waiting gang of 64 GPUs",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.cluster import ROUNDING, Cluster, Floats
+from benchmarks.cluster import ROUNDING, Cluster
 
 if TYPE_CHECKING:
     from models.placement.schema import Job, Plan, Problem
@@ -81,44 +81,50 @@ def _promising(cluster: Cluster, job: Job, moves: int) -> list[int]:
 
 def _fewest(cluster: Cluster, job: Job, node: int, movable: list[Job], moves: int) -> tuple[Job, ...] | None:
     """At most ``moves`` jobs of the node whose leaving makes the job fit, each time the one that helps it most."""
+    free = _Free.at(cluster, node)
     leaving: list[Job] = []
-    gone = []
-    for _ in range(moves):
-        if not movable:
-            break
-        best = max(movable, key=lambda one: _help(cluster, job, node, one))
+    while movable and len(leaving) < moves and not free.fits(job):
+        options = [(free.without(one, cluster.placed[one.id][0][1]), one) for one in movable]
+        free, best = max(options, key=lambda option: (option[0].fits(job), option[0].usable(job), -option[1].gpus_per_worker))
         movable = [one for one in movable if one is not best]
         leaving.append(best)
-        gone.append((best, cluster.remove(best)))
-        if _fits_at(cluster, job, node):
-            break
-    fits = _fits_at(cluster, job, node)
-    for one, places in gone:
-        cluster.place(one, places)
-    return tuple(leaving) if fits else None
+    return tuple(leaving) if free.fits(job) else None
 
 
-def _help(cluster: Cluster, job: Job, node: int, leaving: Job) -> tuple[bool, float, float]:
-    """How good it is that ``leaving`` goes: whether the job then fits, how much usable GPU that gives, and how little moves."""
-    before = _usable(cluster.gpus[node], job)
-    places = cluster.remove(leaving)
-    fits, after = _fits_at(cluster, job, node), _usable(cluster.gpus[node], job)
-    cluster.place(leaving, places)
-    return fits, after - before, -leaving.gpus_per_worker
+@dataclass(frozen=True, slots=True)
+class _Free:
+    """What is free on one node, in plain numbers: tried out far too often for arrays."""
 
+    cpu: float
+    memory: float
+    gpus: list[float]
+    gpu_memory: list[float]
 
-def _usable(gpus: Floats, job: Job) -> float:
-    return float(gpus[gpus >= min(job.gpus_per_worker, 1.0) - ROUNDING].sum())
+    @classmethod
+    def at(cls, cluster: Cluster, node: int) -> _Free:
+        return cls(float(cluster.cpu[node]), float(cluster.memory[node]), cluster.gpus[node].tolist(), cluster.gpu_memory[node].tolist())
 
+    def without(self, job: Job, used: tuple[int, ...]) -> _Free:
+        """What is free when a worker of ``job`` that used these GPUs is gone."""
+        gpus, gpu_memory = self.gpus.copy(), self.gpu_memory.copy()
+        for gpu in used:
+            gpus[gpu] += min(job.gpus_per_worker, 1.0)
+            gpu_memory[gpu] += job.gpu_memory_gib
+        return _Free(self.cpu + job.cpu_cores, self.memory + job.memory_gib, gpus, gpu_memory)
 
-def _fits_at(cluster: Cluster, job: Job, node: int) -> bool:
-    size = job.gpus_per_worker
-    if cluster.cpu[node] < job.cpu_cores - ROUNDING or cluster.memory[node] < job.memory_gib - ROUNDING:
-        return False
-    enough = np.count_nonzero(
-        (cluster.gpus[node] >= min(size, 1.0) - ROUNDING) & (cluster.gpu_memory[node] >= job.gpu_memory_gib - ROUNDING)
-    )
-    return bool(enough >= max(size, 1)) or size == 0
+    def fits(self, job: Job) -> bool:
+        """Whether a worker of the job fits by its resources."""
+        if self.cpu < job.cpu_cores - ROUNDING or self.memory < job.memory_gib - ROUNDING:
+            return False
+        enough = min(job.gpus_per_worker, 1.0) - ROUNDING
+        memory = job.gpu_memory_gib - ROUNDING
+        suited = sum(1 for gpu, gib in zip(self.gpus, self.gpu_memory, strict=True) if gpu >= enough and gib >= memory)
+        return suited >= job.gpus_per_worker
+
+    def usable(self, job: Job) -> float:
+        """The free capacity in GPUs that a worker of the job could use."""
+        enough = min(job.gpus_per_worker, 1.0) - ROUNDING
+        return sum(gpu for gpu in self.gpus if gpu >= enough)
 
 
 def _relocatable(cluster: Cluster, leaving: tuple[Job, ...], node: int) -> bool:
@@ -200,16 +206,14 @@ def _evictions(cluster: Cluster, jobs: dict[str, Job], users: set[str], target: 
     candidates = [jobs[name] for name in users if (jobs[name].running is not None) and jobs[name].priority < target.priority]
     candidates = [job for job in candidates if job.running is not None and job.running.evictable]
     candidates.sort(key=lambda job: (-job.gpus_per_worker, job.id))
+    free = _Free.at(cluster, node)
     leaving: list[str] = []
-    gone = []
     cost = 0.0
     for job in candidates:
-        if _fits_at(cluster, target, node):
+        if free.fits(target):
             break
-        gone.append((job, cluster.remove(job)))
+        for at, gpus in cluster.placed[job.id]:
+            free = free.without(job, gpus) if at == node else free
         leaving.append(job.id)
         cost += job.running.move_cost if job.running is not None else 0.0
-    fits = _fits_at(cluster, target, node)
-    for job, places in gone:
-        cluster.place(job, places)
-    return (leaving, cost) if fits else (None, 0.0)
+    return (leaving, cost) if free.fits(target) else (None, 0.0)

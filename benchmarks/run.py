@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.measure import OURS
 from benchmarks.process import measured
-from benchmarks.suite import Instance, UnknownNameError, kinds, suite
+from benchmarks.suite import Instance, UnknownNameError, kinds, known, suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ONE_SECOND_S = 1.0
@@ -30,7 +30,7 @@ def show() -> None:
     for kind in kinds():
         table = Table(title=kind, show_lines=True)
         for column in ("instance", "what", "limit", "must hold", "baselines"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for one in suite(kind).instances:
             targets = "\n".join(str(target) for target in one.targets)
             table.add_row(one.name, one.summary, f"{one.time_limit_s:g} s", targets, "\n".join(one.baselines))
@@ -83,7 +83,7 @@ def measure_instance(
     kind: str, one: Instance, seconds: float, seed: int, threads: int, *, one_second: bool = True, baselines: bool = True
 ) -> dict[str, Any]:
     """One row: the solve at its limit, at one second, the baselines, and which targets are met."""
-    row: dict[str, Any] = {"instance": one.name, "time_limit_s": seconds}
+    row: dict[str, Any] = {"instance": one.name, "time_limit_s": seconds, "known": known(kind, one.name)}
     row |= measured(kind, one.name, OURS, seconds, seed, threads)
     if one_second:
         quick = measured(kind, one.name, OURS, ONE_SECOND_S, seed, threads)
@@ -138,6 +138,9 @@ def described(row: dict[str, Any]) -> Table:
         note = str(entry.get("message", "")).splitlines()[:1]
         numbers = (_number(seconds, 2), _number(entry.get("objective"), 2), _number(entry.get("allocated_percent"), 2))
         table.add_row(name, *numbers, verified, _number(entry.get("peak_memory_gb"), 2), note[0] if note else "")
+    for value in (row.get("known") or {}).get("values", []):
+        runs = f"mean of {value['runs']} runs" if value["runs"] > 1 else ""
+        table.add_row(f"[dim]{value['status']}: {value['rule']}[/dim]", "", "", _number(value["value"], 2), "", "", runs)
     return table
 
 

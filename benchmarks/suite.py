@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from models import catalogue
+
+KNOWN = Path(__file__).resolve().parent / "known.json"
 
 
 class UnknownNameError(KeyError):
@@ -88,3 +92,9 @@ def suite(kind: str) -> Suite:
     if not isinstance(found, Suite):
         raise TypeError(f"benchmarks.{kind}.SUITE is no Suite")
     return found
+
+
+def known(kind: str, instance: str) -> dict[str, Any] | None:
+    """What ``known.json`` says of the instance: published and measured values, both bounds, their sources; None when nothing."""
+    entries = json.loads(KNOWN.read_text(encoding="utf-8"))["instances"]
+    return next((entry for entry in entries if (entry["kind"], entry["instance"]) == (kind, instance)), None)

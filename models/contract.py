@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from models.program import Floats, Ints, LinearProgram
@@ -136,6 +137,27 @@ class ColumnSource(Protocol):
 
     def price(self, row_duals: Floats) -> NewColumns:
         """The best columns still missing at these row duals."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowEdits:
+    """New sides for some rows of a program: positions and the two sides, each shape (edits,)."""
+
+    rows: Ints
+    lower: Floats
+    upper: Floats
+
+
+class Dive(Protocol):
+    """A relaxation turned into a plan in rounds: each round asks small programs for parts and fixes some of them."""
+
+    def programs(self, values: Floats, row_duals: Floats) -> Sequence[LinearProgram]:
+        """The small programs of this round, at the relaxation's values and row duals; none when all is fixed."""
+        ...
+
+    def take(self, answers: Sequence[Floats | None]) -> RowEdits | None:
+        """Fix parts by the answers (None where there is none); how the relaxation changes, or None to stop."""
         ...
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from models.program import Floats, LinearProgram
+from optimizer.bounds import dual_bound
 from optimizer.limits import Limits
 from optimizer.result import StopReason, relative_gap
 
@@ -66,7 +67,7 @@ class ProgramResult:
     ``bound``: no feasible values can beat it (for an LP recomputed by ``optimizer.bounds.dual_bound`` from ``row_duals``;
     for a MIP the solver's). ``row_duals`` (rows,) are the change of the objective per unit of the row's side, in the
     objective's own sense; ``reduced_costs`` (columns,) are ``cost - A' row_duals``; both None for a MIP.
-    ``largest_violation`` is absolute. ``basis`` is the backend's own. ``detail`` is the solver's word for what happened.
+    ``largest_violation`` is absolute. ``detail`` is the solver's word for what happened.
     """
 
     status: ProgramStatus
@@ -78,7 +79,6 @@ class ProgramResult:
     reduced_costs: Floats | None = None
     largest_violation: float | None = None
     seconds: float = 0.0
-    basis: object | None = None
     iterations: int = 0
     nodes: int = 0
     detail: str = ""
@@ -216,6 +216,22 @@ def with_values(
         largest_violation=best.violation,
         detail=f"{result.detail}, but its bound contradicts checked values" if held.contradicted else result.detail,
     )
+
+
+def with_duals(
+    result: ProgramResult, program: LinearProgram, best: Accepted | None, duals: Floats, gap: float, *, tolerance: float = 1e-9
+) -> ProgramResult:
+    """Put values, duals and the bound that these prove into the result of an LP; ``tolerance`` as for ``dual_bound``."""
+    reduced = program.cost - program.pulled_back(duals)
+    bound = dual_bound(program, duals, tolerance=tolerance)
+    # Values may break a side by a little, and the duals say what that little is worth.
+    slack = 0.0 if best is None else best.violation * float(np.abs(duals).sum() + np.abs(reduced).sum())
+    return replace(with_values(result, program, best, bound, gap, slack), row_duals=duals, reduced_costs=reduced)
+
+
+def crash(detail: str) -> ProgramResult:
+    """The result of a solver that failed, said something unknown, or contradicted itself."""
+    return ProgramResult(ProgramStatus.error, StopReason.crash, detail=detail)
 
 
 def columnless(program: LinearProgram) -> ProgramResult:

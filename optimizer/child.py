@@ -30,7 +30,7 @@ from optimizer.child_entry import CANCEL, ERROR, IMPORT, MESSAGE, RUN, VALUE, Fr
 
 EndReason = Literal["finished", "deadline", "cancelled", "memory", "crash", "error"]
 
-# No safe-path entry (-P): a stray json.py in the working directory must not replace the library's own.
+# Run with -P, which keeps the working directory off the path: a stray json.py there must not replace the library's own.
 _BOOT = """import sys
 ends, sys.path[:], sys.argv[1:] = sys.argv[1:4], sys.argv[4:], []
 from optimizer.child_entry import main
@@ -285,17 +285,16 @@ class Child:
             run.take(frame)
         return "more"
 
-    def _hear(self) -> bool:
-        """Take a piece of what the child printed, and keep the tail; False when there is no more for now."""
+    def _hear(self) -> None:
+        """Take what the child has printed so far, and keep the tail."""
         try:
             piece = os.read(self._output, _STDERR_BYTES)
         except BlockingIOError:
-            return False
+            return
         self._stderr += piece
         del self._stderr[:-_STDERR_BYTES]
         # A closed pipe counts as readable for ever.
         self._output_open = bool(piece)
-        return self._output_open
 
     def _reap(self) -> None:
         """Kill the process group, if it lives, and wait for it."""
@@ -310,8 +309,8 @@ class Child:
 
     def _drain(self, run: _Run) -> None:
         """Deliver what a dead child had sent."""
-        while self._hear():
-            pass
+        # Once: a pipe holds no more than one reading, and a process that left the group might write for ever.
+        self._hear()
         while self._receive(run) == "more":
             pass
 

@@ -27,6 +27,7 @@ from optimizer.backend import (
     better,
     checked_start,
     columnless,
+    crash,
     finite,
     measured_gap,
     with_values,
@@ -174,8 +175,7 @@ class _Search:
         if word == "INFEASIBLE" and self._best is None:
             return ProgramResult(ProgramStatus.infeasible, StopReason.gap, detail=word)
         if word == "INFEASIBLE":
-            result = ProgramResult(ProgramStatus.error, StopReason.crash, detail="CP-SAT calls a program infeasible that is not")
-            return with_values(result, self._program, self._best, None, limits.gap)
+            return with_values(crash("CP-SAT calls a program infeasible that is not"), self._program, self._best, None, limits.gap)
         stop = StopReason.gap if word == "OPTIMAL" else StopReason.cancelled if cancelled else StopReason.deadline
         result = ProgramResult(ProgramStatus.no_solution, stop, detail=word, nodes=int(solver.num_branches))
         if word in ("OPTIMAL", "FEASIBLE"):

@@ -15,6 +15,7 @@ from models.program import Floats, Ints, LinearProgram
 from optimizer.backend import OnProgress, ProgramResult, ProgramStatus, SolverError, checked_start, columnless
 from optimizer.highs import Engine, Options, Watch, solved, whole_bounds
 from optimizer.limits import Deadline, Limits
+from optimizer.result import StopReason
 
 
 class LiveProgram:
@@ -91,7 +92,16 @@ class LiveProgram:
         types = np.broadcast_to(np.asarray(integer, dtype=np.bool_), (count,))
         program = self._program.with_columns(cost, lower, upper, types, starts, indices, values)
         bounds = whole_bounds(types, program.column_lower[first:], program.column_upper[first:])
-        self._edit("addCols", count, program.cost[first:], *bounds, len(indices), _narrow(starts[:-1]), _narrow(indices), np.asarray(values, dtype=np.float64))
+        self._edit(
+            "addCols",
+            count,
+            program.cost[first:],
+            *bounds,
+            len(indices),
+            _narrow(starts[:-1]),
+            _narrow(indices),
+            np.asarray(values, dtype=np.float64),
+        )
         if program.is_mip:
             added = _narrow(np.arange(first, first + count))
             self._edit("changeColsIntegrality", count, added, types.astype(np.uint8))
@@ -135,6 +145,8 @@ class LiveProgram:
             self._engine = None  # whatever happened, a fresh object is the only safe one
             raise
         self._hot = bool(engine.get("getBasis").valid)
+        if result.stop_reason is StopReason.crash:
+            self._engine = None
         return result
 
     def _loaded(self) -> Engine:
@@ -186,9 +198,9 @@ def ranging(program: LinearProgram, limits: Limits) -> Ranging:
     if result.status is not ProgramStatus.optimal:
         raise SolverError(f"no optimum to range: {result.status} ({result.detail})")
     found = engine.ask("getRanging")
-    ends = {
-        "cost_low": found.col_cost_dn.value_,
-        "cost_high": found.col_cost_up.value_,
+    ends = {  # HiGHS's cost ranges go on with its slacks
+        "cost_low": found.col_cost_dn.value_[: program.columns],
+        "cost_high": found.col_cost_up.value_[: program.columns],
         "side_low": found.row_bound_dn.value_,
         "side_high": found.row_bound_up.value_,
         "side_low_objective": found.row_bound_dn.objective_,

@@ -24,10 +24,11 @@ from optimizer.backend import (
     accepted,
     checked_start,
     columnless,
+    crash,
     measured_gap,
+    with_duals,
     with_values,
 )
-from optimizer.bounds import dual_bound
 from optimizer.limits import Deadline, Limits
 from optimizer.result import StopReason
 from optimizer.scaling import whole, whole_scale
@@ -129,8 +130,7 @@ class NetworkFlowBackend:
             return with_values(result, program, best, None, limits.gap)
         flow, word = _flow(network)
         if flow is None and best is not None:
-            result = ProgramResult(ProgramStatus.error, StopReason.crash, detail="OR-Tools calls a network infeasible that is not")
-            return with_values(result, program, best, None, limits.gap)
+            return with_values(crash("OR-Tools calls a network infeasible that is not"), program, best, None, limits.gap)
         if flow is None:
             return ProgramResult(ProgramStatus.infeasible, StopReason.gap, seconds=time.monotonic() - begun, detail=word)
         result = _proved(program, network, flow, limits, deadline)
@@ -167,8 +167,7 @@ def _proved(program: LinearProgram, network: Network, flow: Ints, limits: Limits
         result = replace(result, stop_reason=StopReason.deadline, detail="optimal by OR-Tools, no time left to prove it")
         return with_values(result, program, found, None, limits.gap)
     duals = (-1.0 if program.maximise else 1.0) * (prices[: program.rows] - prices[program.rows]) / network.cost_scale
-    result = with_values(result, program, found, dual_bound(program, duals), limits.gap)
-    return replace(result, row_duals=duals, reduced_costs=program.cost - program.pulled_back(duals))
+    return with_duals(result, program, found, duals, limits.gap)
 
 
 def _node_prices(network: Network, flow: Ints, deadline: Deadline) -> Floats | None:

@@ -119,7 +119,10 @@ def can_host(node: Node, job: Job) -> bool:
 
 
 class Hosts:
-    """Which nodes could take a new worker of a job if they were empty, found once for each kind of node and of wish."""
+    """Which nodes could take a new worker of a job if they were empty, found once for each kind of node and of wish.
+
+    ``kind_of[node]`` is the number of a node's kind: nodes of one kind are the same to every job when empty.
+    """
 
     def __init__(self, problem: Problem) -> None:
         """Group the nodes by everything a job can ask of them (of labels only those that some job selects by)."""
@@ -128,26 +131,34 @@ class Hosts:
         for place, node in enumerate(problem.nodes):
             kinds[_traits(node, labels)].append(place)
         self._kinds = [(problem.nodes[places[0]], places) for places in kinds.values()]
-        # For each node the number of its kind: nodes of one kind are the same to every job when empty.
         self.kind_of: dict[int, int] = {place: number for number, (_, places) in enumerate(self._kinds) for place in places}
-        self._gpus = [node.gpus for node in problem.nodes]
-        self._found: dict[Hashable, tuple[int, ...]] = {}
-        self._gpu_totals: dict[Hashable, int] = {}
+        self._reserving = any(node.reserved_for is not None for node, _ in self._kinds)
+        self._kinds_found: dict[Hashable, frozenset[int]] = {}
+        self._places_found: dict[frozenset[int], tuple[int, ...]] = {}
+
+    def kinds(self, job: Job) -> frozenset[int]:
+        """Numbers of the kinds of node that can hold and take a worker of the job; equal sets are the same object."""
+        wish = _wish(job, tenant=self._reserving)
+        if wish not in self._kinds_found:
+            self._kinds_found[wish] = frozenset(
+                number for number, (node, _) in enumerate(self._kinds) if holds(node, job) and can_host(node, job)
+            )
+        return self._kinds_found[wish]
+
+    def sample(self, kind: int) -> Node:
+        """One node of a kind."""
+        return self._kinds[kind][0]
 
     def of(self, job: Job) -> tuple[int, ...]:
         """Positions of the nodes that can hold and take a worker of the job, ascending."""
-        wish = _wish(job)
-        if wish not in self._found:
-            taking = (places for node, places in self._kinds if holds(node, job) and can_host(node, job))
-            self._found[wish] = tuple(sorted(place for places in taking for place in places))
-        return self._found[wish]
+        kinds = self.kinds(job)
+        if kinds not in self._places_found:
+            self._places_found[kinds] = tuple(sorted(place for number in kinds for place in self._kinds[number][1]))
+        return self._places_found[kinds]
 
     def gpus_of(self, job: Job) -> int:
         """How many GPUs the nodes of ``of(job)`` have together."""
-        wish = _wish(job)
-        if wish not in self._gpu_totals:
-            self._gpu_totals[wish] = sum(self._gpus[place] for place in self.of(job))
-        return self._gpu_totals[wish]
+        return sum(self._kinds[number][0].gpus * len(self._kinds[number][1]) for number in self.kinds(job))
 
 
 def _traits(node: Node, labels: list[str]) -> Hashable:
@@ -160,7 +171,8 @@ def _chosen(given: Mapping[str, str], labels: list[str]) -> tuple[str | None, ..
     return tuple(given.get(label) for label in labels)
 
 
-def _wish(job: Job) -> Hashable:
+def _wish(job: Job, *, tenant: bool) -> Hashable:
     level = job.colocate.level if job.colocate is not None and job.colocate.required else None
     size = (job.gpus_per_worker, job.gpu_memory_gib, job.cpu_cores, job.memory_gib)
-    return (job.tenant, size, frozenset(job.model_speeds), tuple(sorted(job.node_selector.items())), level)
+    selector = tuple(sorted(job.node_selector.items())) if job.node_selector else ()
+    return (job.tenant if tenant else None, size, frozenset(job.model_speeds), selector, level)

@@ -118,39 +118,25 @@ def wishes(ledger: Ledger, jobs: Iterable[int]) -> tuple[list[Wish], list[Shape]
         groups[_likeness(ledger.problem.jobs[place])].append(place)
     shapes: dict[Shape, int] = {}
     made: list[Wish] = []
-    kinds = _KindsOf(ledger)
     for places in groups.values():
         job = ledger.problem.jobs[places[0]]
-        options = tuple((shapes.setdefault(shape, len(shapes)), speed) for shape, speed in kinds.options(job))
+        options = tuple((shapes.setdefault(shape, len(shapes)), speed) for shape, speed in _options(ledger, job))
         if options:
             fewest = job.workers if job.workers_min is None else job.workers_min
             made.append(Wish(tuple(places), job.workers, fewest, job.priority * job.value, job.tenant, options))
     return made, list(shapes)
 
 
-class _KindsOf:
-    """Which kinds of node host a job, at which speed."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._sample = {kind: node for node, kind in reversed(list(ledger.hosts.kind_of.items()))}
-        self._known: dict[Hashable, tuple[int, ...]] = {}
-
-    def options(self, job: Job) -> list[tuple[Shape, float]]:
-        """One shape for each speed that some host gives, the fastest first."""
-        by_speed: defaultdict[float, set[int]] = defaultdict(set)
-        for kind in self._hosts(job):
-            model = self._ledger.problem.nodes[self._sample[kind]].gpu_model
-            by_speed[job.model_speeds.get(model or "", 0.0) if job.model_speeds else 1.0].add(kind)
-        size = (job.gpus_per_worker, job.gpu_memory_gib, job.cpu_cores, job.memory_gib)
-        return [(Shape(*size, frozenset(kinds)), speed) for speed, kinds in sorted(by_speed.items(), reverse=True)]
-
-    def _hosts(self, job: Job) -> tuple[int, ...]:
-        places = self._ledger.hosts.of(job)
-        if id(places) not in self._known:
-            kind_of = self._ledger.hosts.kind_of
-            self._known[id(places)] = tuple({kind_of[node] for node in places})
-        return self._known[id(places)]
+def _options(ledger: Ledger, job: Job) -> list[tuple[Shape, float]]:
+    """One shape for each speed that some host gives, the fastest first."""
+    size = (job.gpus_per_worker, job.gpu_memory_gib, job.cpu_cores, job.memory_gib)
+    kinds = ledger.hosts.kinds(job)
+    if len(set(job.model_speeds.values())) <= 1:
+        return [(Shape(*size, kinds), next(iter(job.model_speeds.values()), 1.0))] if kinds else []
+    by_speed: defaultdict[float, set[int]] = defaultdict(set)
+    for kind in kinds:
+        by_speed[job.model_speeds[ledger.hosts.sample(kind).gpu_model or ""]].add(kind)
+    return [(Shape(*size, frozenset(hosts)), speed) for speed, hosts in sorted(by_speed.items(), reverse=True)]
 
 
 def _likeness(job: Job) -> Hashable:

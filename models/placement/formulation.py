@@ -33,7 +33,7 @@ __all__ = ["HASTENING", "build", "extract", "size", "start"]
 
 # Rows that follow from the others and only make the search faster. `build(..., hasten=False)` leaves them out, for whoever
 # relaxes rows to explain a conflict: a rule is not relaxed while a copy of it still holds.
-HASTENING = frozenset({"gpu_opened", "gpu_order", "room_left"})
+HASTENING = frozenset({"gpu_opened", "gpu_order", "open_for", "room_left"})
 
 _SLACK = 1e-9  # relative: what the sum of a goal's terms may lose to rounding, as in contract.Goal.better
 

@@ -87,7 +87,8 @@ class _Dealer:
 
     def _shares(self, number: int) -> list[Unit]:
         """The workers of a demand for fractions; none for another demand."""
-        demand, units = self.setting.demands[number], []
+        demand = self.setting.demands[number]
+        units: list[Unit] = []
         if demand.shares:
             for place in demand.room:
                 node = self.setting.nodes[place].id

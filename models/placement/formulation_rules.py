@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.contract import TOLERANCE
 from models.placement.formulation_residents import Resident, Stay
 from models.placement.formulation_terms import Column, Columns, Rows, Terms
 from models.placement.schema import GoalName, Rule, Use
@@ -203,37 +204,54 @@ def whole_gpus(rows: Rows, setting: Setting, host: Host) -> Terms:
 
 def _node_gpus(rows: Rows, setting: Setting, host: Host) -> None:
     """node_gpus: GPUs used whole + GPUs open for sharing <= GPUs of the node."""
+    closed = [gpu for gpu in host.gpus if not gpu.open]  # the others are off gpus_left, or nobody wants a GPU whole
+    if not closed and not any(setting.demands[number].job.gpus_per_worker >= 1 for number in host.demands):
+        return
     terms = whole_gpus(rows, setting, host)
-    for gpu in host.gpus:
-        if not gpu.open:  # the others are already taken off gpus_left
-            terms.plus(opened(rows, host, gpu))
-    if terms.columns:
-        rows.row(Rule.node_gpus, (host.node.id,), terms, upper=host.gpus_left)
+    for gpu in closed:
+        terms.plus(opened(rows, host, gpu))
+    rows.row(Rule.node_gpus, (host.node.id,), terms, upper=host.gpus_left)
 
 
 def _gpu(rows: Rows, setting: Setting, host: Host, gpu: Gpu) -> None:
-    """gpu_share, gpu_memory: what is on one GPU; and when it counts as open."""
+    """gpu_share, gpu_memory: what is on one GPU."""
     ids = (host.node.id, gpu.name)
     load = shared(rows, setting, host, gpu)
-    if gpu.open:
-        if load.columns:
-            rows.row(Rule.gpu_share, ids, load, upper=gpu.share_left)
-    else:
+    if not gpu.open:
         rows.row(Rule.gpu_share, ids, load.plus(opened(rows, host, gpu), -1.0), upper=0.0)
-        for position in gpu.sharers:
-            resident = setting.residents[position]
-            stays = kept(rows, resident).plus(opened(rows, host, gpu), -1.0)
-            rows.row("gpu_opened", (*ids, resident.name), stays, upper=0.0)
+        _open_gpu(rows, setting, host, gpu)
+    elif load.columns:
         if gpu.holder is not None:
-            either = opened(rows, host, gpu).plus(kept(rows, setting.residents[gpu.holder]))
-            rows.row("gpu_whole_or_shared", ids, either, upper=1.0)
-        if gpu.after is not None:
-            before = rows.columns["open_share"][host.node.id, gpu.after]
-            rows.row("gpu_order", ids, opened(rows, host, gpu).add(-1.0, before), upper=0.0)
+            load.plus(kept(rows, setting.residents[gpu.holder]))
+        rows.row(Rule.gpu_share, ids, load, upper=gpu.share_left)
+    for number in host.demands:
+        demand = setting.demands[number]
+        most = setting.share_gpus.get((number, host.position), {}).get(gpu.name, 0)
+        if not most or most * demand.job.gpus_per_worker > 1 - TOLERANCE:
+            continue  # gpu_share says as much
+        share = Terms().add(1.0, rows.columns["place_share"][demand.name, *ids])
+        if not gpu.open:
+            rows.row("open_for", (demand.name, *ids), share.plus(opened(rows, host, gpu), -most), upper=0.0)
+        elif gpu.holder is not None:
+            rows.row("open_for", (demand.name, *ids), share.plus(kept(rows, setting.residents[gpu.holder]), most), upper=most)
     if gpu.memory_left_gib is not None:
         memory = shared(rows, setting, host, gpu, memory=True)
         if memory.columns:
             rows.row(Rule.gpu_memory, ids, memory, upper=gpu.memory_left_gib)
+
+
+def _open_gpu(rows: Rows, setting: Setting, host: Host, gpu: Gpu) -> None:
+    """gpu_whole_or_shared, gpu_opened, gpu_order: when a GPU may be, must be and should be open."""
+    ids = (host.node.id, gpu.name)
+    if gpu.holder is not None:
+        either = opened(rows, host, gpu).plus(kept(rows, setting.residents[gpu.holder]))
+        rows.row("gpu_whole_or_shared", ids, either, upper=1.0)
+    for position in gpu.sharers:
+        resident = setting.residents[position]
+        rows.row("gpu_opened", (*ids, resident.name), kept(rows, resident).plus(opened(rows, host, gpu), -1.0), upper=0.0)
+    if gpu.after is not None:
+        before = rows.columns["open_share"][host.node.id, gpu.after]
+        rows.row("gpu_order", ids, opened(rows, host, gpu).add(-1.0, before), upper=0.0)
 
 
 # ---------------------------------------------------------------- the job
@@ -248,6 +266,10 @@ def _gang(rows: Rows, setting: Setting, number: int) -> None:
     rows.row(Rule.gang, ids, terms, lower=0.0, upper=0.0 if rigid else None)
     if not rigid:
         rows.row("gang_most", ids, workers.plus(runs(rows, demand), -demand.job.workers), upper=0.0)
+    for place, rule in demand.returning.items():
+        if place in demand.room:
+            here = setting.nodes[place].id
+            rows.row(rule, (demand.name, here), workers_on(rows, setting, number, place), upper=demand.room[place])
     for rule, places in demand.refused.items():
         rows.row(rule, ids, all_workers(rows, setting, number, list(places)), upper=0.0)
 

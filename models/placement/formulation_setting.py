@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from models.contract import TOLERANCE
 from models.placement.classes import Hosts, JobClass, job_classes, own_domain_of, refusals
 from models.placement.formulation_residents import Resident, Stay, residents_of, settled
-from models.placement.schema import Rule, Use
+from models.placement.schema import GoalName, Rule, Use
 
 if TYPE_CHECKING:
     from models.placement.schema import Job, Node, Problem
@@ -28,8 +28,9 @@ OwnDomain = tuple[str, tuple[str, ...]]
 class Demand:
     """Workers to place. ``room`` is the most of them on each node (positions); ``run`` names the column that counts its jobs.
 
-    ``refused``: rules by which nodes in ``room`` take none of the workers after all; only filled where a conflict is
-    to be explained (see ``_explain_refusals``).
+    ``returning``: nodes that take only as many of the workers as are there now, and the rule that says so. ``refused``:
+    rules by which nodes in ``room`` take none of the workers after all; only filled where a conflict is to be explained
+    (see ``_explain_refusals``).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Demand:
     jobs: tuple[int, ...]
     run: str
     room: dict[int, int]
+    returning: dict[int, Rule] = field(default_factory=dict)
     refused: dict[Rule, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -64,8 +66,9 @@ class Demand:
 class Gpu:
     """A GPU that workers may share. ``share_left`` and ``memory_left_gib``: without what certainly stays on it.
 
-    ``open`` for certain when a worker that stays shares it. ``sharers`` may leave it, ``holder`` uses it whole and may
-    leave it; ``after`` is the like GPU that is opened before it.
+    ``open``: nothing is decided about opening it, because a worker that stays shares it, or nobody new wants GPUs of the
+    node whole. ``sharers`` may leave it, ``holder`` uses it whole and may leave it. ``alike``: interchangeable with the other
+    GPUs of its holder (or of none); ``after`` is the one opened before it.
     """
 
     index: int
@@ -75,6 +78,7 @@ class Gpu:
     open: bool
     sharers: tuple[int, ...]
     holder: int | None
+    alike: bool
     after: str | None
 
 
@@ -188,6 +192,9 @@ class Setting:
         """
         sharing = [number for number in host.demands if self.demands[number].shares]
         wanted = sum(self.demands[number].room[host.position] for number in sharing)
+        # Without a rival for whole GPUs there is nothing to decide about opening one. (Fragmentation counts idle GPUs apart.)
+        rivals = any(self.demands[number].job.gpus_per_worker >= 1 for number in host.demands)
+        settled = not rivals and GoalName.fragmentation not in self.problem.ordered_goals()
         stayers = self._stayers.get(host.position) or _Stayers()
         sharers, holders = self.users(host)
         gpus: list[Gpu] = []
@@ -196,9 +203,9 @@ class Setting:
             if index in stayers.whole:
                 continue
             certain, leaving, holder = index in stayers.share, tuple(sharers.get(index, ())), holders.get(index)
-            like = offered[holder]
-            after = None
-            if not certain and not leaving:
+            like, after = offered[holder], None
+            alike = not certain and not leaving
+            if alike:
                 if len(like) >= wanted:
                     continue
                 after = like[-1] if like else None
@@ -207,7 +214,7 @@ class Setting:
             left = max(0.0, round(1.0 - stayers.share.get(index, 0.0), 9))
             memory = host.node.gpu_memory_gib
             memory = None if memory is None else max(0.0, memory - stayers.gpu_memory.get(index, 0.0))
-            gpus.append(Gpu(index, str(index), left, memory, certain, leaving, holder, after))
+            gpus.append(Gpu(index, str(index), left, memory, certain or settled, leaving, holder, alike, after))
         host.gpus = tuple(gpus)
         for number in sharing:
             self.share_gpus[number, host.position] = self._takers(self.demands[number], host)
@@ -301,10 +308,12 @@ def _moving(problem: Problem, hosts: Hosts, position: int) -> Demand:
     job = problem.jobs[position]
     room = dict.fromkeys(hosts.of(job), job.workers)
     here = Counter(worker.node for worker in job.running.workers) if job.running is not None else Counter[str]()
+    returning: dict[int, Rule] = {}
     for place, node in enumerate(problem.nodes):
-        if node.id in here and place not in room and node.state != "drained" and set(refusals(node, job)) <= {Rule.drained, Rule.reserved}:
-            room[place] = here[node.id]
-    return Demand(job.id, job, (position,), "move", dict(sorted(room.items())))
+        closed = refusals(node, job) if node.id in here and node.state != "drained" else ()
+        if closed and set(closed) <= {Rule.drained, Rule.reserved}:
+            room[place], returning[place] = here[node.id], closed[0]
+    return Demand(job.id, job, (position,), "move", dict(sorted(room.items())), returning)
 
 
 def _alone(node: Node, job: Job) -> int:

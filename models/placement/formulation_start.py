@@ -96,11 +96,11 @@ class Start:
             if demand.shares:
                 jobs = (job for job in demand.jobs if job in self.placed)
                 loaded |= {worker.gpus[0] for job in jobs for worker in self.placed[job] if worker.node == node}
-        own = {gpu.index for gpu in host.gpus if gpu.open or gpu.sharers}
+        own = {gpu.index for gpu in host.gpus if not gpu.alike}
         _, holders = self.setting.users(host)
         offered: defaultdict[int | None, list[str]] = defaultdict(list)
         for gpu in host.gpus:
-            if gpu.index not in own:
+            if gpu.alike:
                 offered[gpu.holder].append(gpu.name)
         names = {index: str(index) for index in loaded & own}
         for index in sorted(loaded - own):

@@ -55,9 +55,13 @@ class Ledger:
         self.power: Floats = np.array([node.power_kw for node in nodes])
         self.power_left = UNLIMITED if problem.power_cap_kw is None else problem.power_cap_kw
         self.hosts = Hosts(problem)
+        self._models = sorted({node.gpu_model or "" for node in nodes})
+        number = {model: place for place, model in enumerate(self._models)}
+        self._model_of: Ints = np.array([number[node.gpu_model or ""] for node in nodes], dtype=np.int64)
         self.position = {job.id: place for place, job in enumerate(problem.jobs)}
         self.node_position = {node.id: place for place, node in enumerate(nodes)}
-        self._masks: dict[tuple[int, ...], Bools] = {}
+        self._masks: dict[frozenset[int], Bools] = {}
+        self._kind_of = np.array([self.hosts.kind_of[place] for place in range(len(nodes))], dtype=np.int64)
         self._domains: dict[Level, tuple[Ints, int]] = {}
         self._foes = _foes(problem, self.position)
 
@@ -117,23 +121,23 @@ class Ledger:
 
     def host_mask(self, job: Job) -> Bools:
         """Which nodes may take a new worker of the job at all, shape (nodes,)."""
-        places = self.hosts.of(job)
-        key = (id(places), len(places))
-        if key not in self._masks:
-            mask = np.zeros(len(self.cpu), dtype=np.bool_)
-            mask[list(places)] = True
-            self._masks[key] = mask
-        return self._masks[key]
+        kinds = self.hosts.kinds(job)
+        if kinds not in self._masks:
+            self._masks[kinds] = np.isin(self._kind_of, list(kinds))
+        return self._masks[kinds]
+
+    def speeds(self, job: Job) -> Floats | None:
+        """The job's speed on each node (0 where it is not accepted), or None when it is the same wherever it may run."""
+        if len(set(job.model_speeds.values())) <= 1:
+            return None
+        return np.array([job.model_speeds.get(model, 0.0) for model in self._models])[self._model_of]
 
     def room(self, place: int) -> Ints:
         """How many more workers of the job each node takes by capacity, hosts, power and anti-affinity, shape (nodes,)."""
         job = self.problem.jobs[place]
         size = job.gpus_per_worker
         if size >= 1:
-            room = self.whole // int(size)
-            if job.gpu_memory_gib:
-                untouched = (self.share >= 1.0 - SLACK) & (self.gpu_memory + SLACK >= job.gpu_memory_gib)
-                room = np.minimum(room, untouched.sum(axis=1) // int(size))
+            room = self.whole // int(size)  # an untouched GPU has all its memory, which the hosts were chosen by
         elif size > 0:
             room = self._share_room(size, job.gpu_memory_gib).sum(axis=1)
         else:
@@ -153,6 +157,10 @@ class Ledger:
         if gpu_memory:
             room = np.minimum(room, np.floor((self.gpu_memory + SLACK) / gpu_memory).astype(np.int64))
         return room
+
+    def has_foes(self, place: int) -> bool:
+        """Whether some anti-affinity concerns the job, its own or another's."""
+        return place in self._foes
 
     def _shut_out(self, place: int, room: Ints) -> None:
         for other, level in self._foes[place]:

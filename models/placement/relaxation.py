@@ -43,11 +43,20 @@ class Slot:
 class Relaxation:
     """The relaxation of what is still free in ``ledger`` for ``jobs``, aiming at ``goal``.
 
-    ``floors`` holds earlier goals at what they attained. ``grouped`` are its parts: wishes, shapes, stocks.
+    ``floors`` holds earlier goals at what they attained. ``known`` is a relaxation of the same nodes and jobs whose slices
+    this one starts with (with floors it must: with too few slices they could not be met).
     Implements ``models.contract.ColumnSource``.
     """
 
-    def __init__(self, ledger: Ledger, jobs: Iterable[int], goal: GoalName, floors: Mapping[GoalName, float] | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: Iterable[int],
+        goal: GoalName,
+        *,
+        floors: Mapping[GoalName, float] | None = None,
+        known: Relaxation | None = None,
+    ) -> None:
         self.ledger = ledger
         self.goal = goal
         self.floors = dict(floors or {})
@@ -57,6 +66,7 @@ class Relaxation:
         self._size_shares()
         self.runs: list[tuple[int, int]] = [(w, o) for w, wish in enumerate(self.wishes) for o in range(len(wish.options))]
         self._place_seats()
+        self._known = known
         self.cuts: list[tuple[int, Ints]] = []  # slot number and slice of every cut column, in their order
         self._seen: set[tuple[int, bytes]] = set()
 
@@ -100,12 +110,19 @@ class Relaxation:
         self._add_demand_rows(builder)
         self._add_stock_rows(builder)
         self._add_floor_rows(builder)
-        return builder.build()
+        program = builder.build()
+        self._rows = {block.name: block.rows for block in program.row_blocks}
+        return program
+
+    def program_rows(self, name: str) -> slice:
+        """Where the rows of one rule lie in the master; KeyError for a name that it does not have."""
+        return self._rows[name]
 
     def _worths(self, goal: GoalName) -> Floats:
-        return np.array([self._worth(goal, *run) for run in self.runs])
+        return np.array([self.worth(goal, *run) for run in self.runs])
 
-    def _worth(self, goal: GoalName, wish: int, option: int) -> float:
+    def worth(self, goal: GoalName, wish: int, option: int) -> float:
+        """What one worker of a wish's option adds to a counted goal."""
         shape, speed = self.wishes[wish].options[option]
         return self.wishes[wish].worth(goal, self.shapes[shape].gpus, speed)
 
@@ -124,7 +141,10 @@ class Relaxation:
         self.cut_columns = builder.add_columns("cut", [(k,) for k in range(len(self.cuts))], upper=upper)
 
     def _first_cuts(self) -> Iterable[tuple[int, Ints]]:
-        """For each slot and size one slice: as much of that size as fits."""
+        """For each slot and size one slice, as much of that size as fits; or the slices of the known relaxation."""
+        if self._known is not None:
+            yield from self._known.cuts
+            return
         for number, slot in enumerate(self.slots):
             chosen = {}
             slices = self.slices(slot.capacity)
@@ -255,7 +275,7 @@ class Relaxation:
 
     def _add_split_rows(self, builder: ProgramBuilder) -> None:
         """``whole_size``: workers of a size on a stock are at most what the split patterns provide; ``split``: a node is split once."""
-        split = sorted({s for s, _ in self._splits})
+        split = self.split_stocks = sorted({s for s, _ in self._splits})
         keys = [(s, size) for s in split for size in next(pattern for t, pattern in self._splits if t == s)]
         row_of = {key: row for row, key in enumerate(keys)}
         entries = []

@@ -48,7 +48,7 @@ def seat_job(ledger: Ledger, place: int, *, allowed: Bools | None = None, compac
 def _share_out(ledger: Ledger, job: Job, room: Ints, wanted: int, *, compact: bool, fastest: bool) -> list[tuple[int, int]] | None:
     """How many workers on which node, or None when the job cannot have its fewest workers."""
     fewest = wanted if job.workers_min is None else job.workers_min
-    speeds = _speeds(ledger, job) if fastest else None
+    speeds = ledger.speeds(job) if fastest else None
     if wanted == 1:
         return [(_best_single(ledger, job, room, speeds), 1)]
     if job.spread is not None and job.spread.level is Level.node:
@@ -63,13 +63,6 @@ def _share_out(ledger: Ledger, job: Job, room: Ints, wanted: int, *, compact: bo
         if found is not None:
             return found
     return _fill(ledger, job, room, (wanted, fewest), speeds)
-
-
-def _speeds(ledger: Ledger, job: Job) -> Floats | None:
-    """The job's speed on each node, or None when it is the same wherever it may run."""
-    if len(set(job.model_speeds.values())) <= 1:
-        return None
-    return np.array([job.model_speeds.get(node.gpu_model or "", 0.0) for node in ledger.problem.nodes])
 
 
 def _tightness(ledger: Ledger, job: Job, counts: Ints) -> Floats:

@@ -129,10 +129,13 @@ def _missing(_: ErrorDetails, location: Location, model: type[BaseModel]) -> str
 
 def _unknown_field(_: ErrorDetails, location: Location, model: type[BaseModel]) -> str:
     owner = model_at(model, location[:-1])
-    if owner is None:
-        return "is not a known field; leave it out"
+    return unknown_field(str(location[-1]), owner) if owner is not None else "is not a known field; leave it out"
+
+
+def unknown_field(name: str, owner: type[BaseModel]) -> str:
+    """What is wrong with a field that a model does not have, and the field that was probably meant."""
     fields = list(owner.model_fields)
-    near = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
     cure = f"did you mean '{near[0]}'?" if near else f"leave it out; the fields are {', '.join(fields)}"
     return f"is not a field of {_article(owner.__name__.lower())}; {cure}"
 

@@ -25,7 +25,7 @@ def shown_progress(time_limit_s: float, *, wanted: bool) -> Iterator[Callable[[S
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         TimeElapsedColumn(),
         TextColumn("{task.fields[figures]}"),
     )

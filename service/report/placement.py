@@ -10,7 +10,7 @@ from service.report.drawing import Drawing, Figure, Table
 from service.report.placement_cells import Picture, picture
 from service.report.placement_free import free_gpus
 from service.report.placement_state import NodeState, running_placements, states
-from service.report.wording import count, number, percent
+from service.report.wording import EXACT, count, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,6 +85,8 @@ def sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str | None:
     if goal.name == "allocated_gpus" and capacity:
         ceiling, have = percent(goal.bound / capacity, 2), percent(goal.objective / capacity, 2)
         amounts = f"{number(goal.bound)} of {number(capacity)}"
+        if goal.gap < EXACT:
+            return f"This plan allocates {have} of the GPUs ({amounts}), and no plan can allocate more."
         return f"No plan can allocate more than {ceiling} of the GPUs ({amounts}); this one allocates {have} ({number(goal.objective)})."
     if goal.name == "balance":
         return f"No plan can keep its fullest node below {percent(goal.bound)}; here the fullest is at {percent(goal.objective)}."
@@ -99,7 +101,7 @@ def _figures(problem: Problem, plan: Plan, after: Sequence[NodeState], left_out:
     figures = [
         Figure("GPUs allocated", percent(have / capacity) if capacity else "none", f"{number(have)} of {number(capacity)}"),
         Figure("Jobs placed", number(len(plan.placements)), f"of {number(len(problem.jobs))}"),
-        Figure("Not placed", number(len(left_out) - len(plan.evicted)), f"they ask for {number(wanted)} GPUs"),
+        Figure("Not placed", number(len(left_out) - len(plan.evicted)), f"they ask for {number(wanted, 2)} GPUs"),
     ]
     if plan.moved or problem.use == "repack":
         limit = f"of {problem.max_moves:,} allowed" if problem.max_moves is not None else "any number allowed"

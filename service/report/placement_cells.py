@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 COLOURS = 12  # tenants with a colour of their own; the others share the last one
 MOST_NODES = 12_000  # nodes that are drawn
 LARGE_UP_TO, MEDIUM_UP_TO = 24, 240  # nodes; the fewer there are, the larger each is drawn
+SEAM = 0.05  # of a cell: the line between two jobs of one colour that share a GPU
 WIDE_FROM = 16  # GPUs of a node from which its cells stand eight in a row instead of four
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some nodes under one heading."""
+    """Some nodes under one heading; ``gpus`` and ``allocated`` leave out drained nodes."""
 
     title: str
     nodes: int
@@ -101,20 +102,21 @@ class _Pen:
         names = ",".join(str(self.jobs.setdefault(job, len(self.jobs))) for job, _ in held)
         mark = " m" if any(self.problem.jobs[job].id in self.marked for job, _ in held) else ""
         if len(held) == 1 and held[0][1] >= 1:
-            self.used.add("w")
-            return f'<i class="w{self._tenant_class(held[0][0])}{mark}" data-j="{names}"></i>'
+            whole = self.problem.jobs[held[0][0]]
+            colour = self._colour(held[0][0], 0) if len(self.tenants) > 1 else "g" if whole.gpus_per_worker * whole.workers > 1 else ""
+            self.used.add(colour if colour == "g" else "w")
+            return f'<i class="w{" " + colour if colour else ""}{mark}" data-j="{names}"></i>'
         self.used.add("s")
         stops, level = [], 0.0
         for place, (job, share) in enumerate(sorted(held, key=lambda pair: -pair[1])):
             top = level + share
-            stops.append(f"var(--{self._colour(job, place)}) {level:.0%} {top:.0%}")
+            seam = SEAM if level and len(self.tenants) > 1 else 0.0
+            stops += [f"var(--card) {level:.0%} {level + seam:.0%}"] if seam else []
+            stops.append(f"var(--{self._colour(job, place)}) {level + seam:.0%} {top:.0%}")
             level = top
         rest = f" {empty}" if level < 1 - TOLERANCE else ""
         self.used.update([empty] if rest else [])
         return f'<i class="s{rest}{mark}" data-j="{names}" style="--g:{",".join(stops)},#0000 {level:.0%}"></i>'
-
-    def _tenant_class(self, job: int) -> str:
-        return f" {self._colour(job, 0)}" if len(self.tenants) > 1 else ""
 
     def _colour(self, job: int, place: int) -> str:
         if len(self.tenants) > 1:
@@ -127,14 +129,16 @@ def picture(problem: Problem, after: Sequence[NodeState], unusable: Sequence[boo
     size = "large" if len(after) <= LARGE_UP_TO else "medium" if len(after) <= MEDIUM_UP_TO else "small"
     pen = _Pen(problem, marked, size)
     racks = any(place.node.topology.rack for place in after)
+    shared = _shared_steps(after) if racks else 0
     members: defaultdict[str, list[int]] = defaultdict(list)
     for index, place in enumerate(after[:MOST_NODES]):
-        members[_rack(place) if racks else _shape(place)].append(index)
+        members[_rack(place, shared) if racks else _shape(place)].append(index)
     groups = []
     for title in sorted(
         members, key=_natural if racks else lambda title: (-sum(after[index].node.gpus for index in members[title]), title)
     ):
         inside = members[title]
+        live = [after[index] for index in inside if after[index].node.state != "drained"]
         if not racks:
             inside.sort(
                 key=lambda index: (-round(after[index].allocated / max(1, after[index].node.gpus), 6), _natural(after[index].node.id))
@@ -143,8 +147,8 @@ def picture(problem: Problem, after: Sequence[NodeState], unusable: Sequence[boo
             Group(
                 title=title,
                 nodes=len(inside),
-                gpus=sum(after[index].node.gpus for index in inside),
-                allocated=sum(after[index].allocated for index in inside),
+                gpus=sum(place.node.gpus for place in live),
+                allocated=sum(place.allocated for place in live),
                 html=Markup("".join(pen.node(index, after[index], unusable=unusable[index]) for index in inside)),  # noqa: S704  (ids are escaped where they are written)
             )
         )
@@ -168,20 +172,34 @@ def _legend(pen: _Pen, *, marked: bool) -> tuple[tuple[str, str], ...]:
         others = len(pen.tenants) - (COLOURS - 1)
         if others > 0:
             shown.append((f"w t{COLOURS - 1}", pen.tenants[-1] if others == 1 else f"{others} other tenants"))
-    words = {"w": "used whole by one job", "s": "shared, filled from the bottom", "f": "free", "u": "free, but no job fits", "d": "drained"}
+    words = {
+        "w": "used whole by a job of one GPU",
+        "g": "by a job of several GPUs",
+        "s": "shared, filled from the bottom",
+        "f": "free",
+        "u": "free, but no waiting job fits",
+        "d": "drained",
+    }
     if len(pen.tenants) > 1:
         words.pop("w")
-    shown += [(name, text) for name, text in words.items() if name in pen.used]
-    return (*shown, *([("w m", "moved, or placed by evictions")] if marked else []))
+    shown += [("w g" if name == "g" else name, text) for name, text in words.items() if name in pen.used]
+    return (*shown, *([("w m", "placed by evictions" if pen.problem.preempt_for is not None else "moved")] if marked else []))
 
 
 def _part(used: float, has: float) -> int:
     return min(100, round(100 * used / has)) if has else 0
 
 
-def _rack(place: NodeState) -> str:
+def _shared_steps(after: Sequence[NodeState]) -> int:
+    """How many levels above the rack have the same name everywhere: they need not be said."""
+    paths = {path[:-1] for place in after if (path := place.node.topology.domain(Level.rack)) is not None}
+    steps = zip(*paths, strict=True)
+    return next((level for level, names in enumerate(steps) if len(set(names)) > 1), len(next(iter(paths))))
+
+
+def _rack(place: NodeState, shared: int) -> str:
     path = place.node.topology.domain(Level.rack)
-    return " / ".join(step for step in path if step) if path is not None else "no rack"
+    return " / ".join(step for step in path[shared:] if step) if path is not None else "no rack"
 
 
 def _shape(place: NodeState) -> str:

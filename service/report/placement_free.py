@@ -37,12 +37,16 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """All free GPUs: by cause, whose demand they were held against, and for each node whether its free GPUs are unusable."""
+    """All free GPUs: by cause, whose demand they were held against, and for each node whether its free GPUs are unusable.
+
+    ``tried`` is False when there were too many nodes and demands to look.
+    """
 
     gpus: float
     causes: tuple[Cause, ...]
     held_against: str
     unusable: tuple[bool, ...]
+    tried: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def free_gpus(problem: Problem, after: Sequence[NodeState], left_out: Sequence[J
     waiting = [job for job in left_out if job.gpus_per_worker and job.running is None]
     demands = _demands(waiting or problem.jobs)
     tried = len(demands) * sum(1 for place in after if any(room > TOLERANCE for room in place.free()))
-    sums, unusable, total = dict.fromkeys(CAUSES, 0.0), [], 0.0
+    sums, unusable = dict.fromkeys(CAUSES, 0.0), []
+    total = sum(sum(place.free()) for place in after if place.node.state != "drained")
     for place in after:
         room = [share for share in place.free() if share > TOLERANCE]
         if place.node.state == "drained" or not room or tried > MOST_TESTS:
@@ -78,10 +83,9 @@ def free_gpus(problem: Problem, after: Sequence[NodeState], left_out: Sequence[J
             continue
         cause = "closed" if place.node.state == "cordoned" else _cause(place, room, demands)
         sums[cause] += sum(room)
-        total += sum(room)
         unusable.append(cause != "usable")
     causes = tuple(Cause(name, CAUSES[name], gpus, gpus / total) for name, gpus in sorted(sums.items(), key=lambda item: -item[1]) if gpus)
-    return Free(total, causes, "the waiting jobs" if waiting else "all jobs of the problem", tuple(unusable))
+    return Free(total, causes, "the waiting jobs" if waiting else "all jobs of the problem", tuple(unusable), tried <= MOST_TESTS)
 
 
 def _demands(jobs: Iterable[Job]) -> list[_Demand]:

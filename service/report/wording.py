@@ -15,7 +15,7 @@ def number(value: float, digits: int = 1) -> str:
     """``5,990`` or ``5,990.4``; ``unknown`` when it is not finite."""
     if not math.isfinite(value):
         return "unknown"
-    rounded = round(value, digits)
+    rounded = round(round(value, 6), digits)  # sums of shares carry rounding far beyond the sixth digit
     return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.{digits}f}"
 
 
@@ -58,7 +58,7 @@ def headline(result: Result) -> str:
     }[result.stop_reason.value]
     outcome = {
         "optimal": "This plan is proved optimal, within the gap that was asked for.",
-        "feasible": "This plan keeps every rule; how far from the best it can be is proved below.",
+        "feasible": "This plan keeps every rule.",
         "infeasible": "No plan can keep every rule. This is proved.",
         "unbounded": "The goal can grow without limit, so there is no best plan.",
         "no_plan": "No plan was found within the limits. One may still exist.",

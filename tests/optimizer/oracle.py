@@ -130,15 +130,15 @@ def random_program(rng: np.random.Generator, *, integers: int, continuous: int) 
     columns, rows = integers + continuous, int(rng.integers(0, 5))
     integer = np.arange(columns) < integers
     lower, upper = _column_box(rng, integer)
-    matrix = rng.integers(-5, 6, (rows, columns)) * (rng.random((rows, columns)) < 0.7)
+    matrix = rng.integers(-5, 6, (rows, columns)).astype(np.float64) * (rng.random((rows, columns)) < 0.7)
     if rng.random() < 0.2:
         matrix = matrix / 2.0
     inside = np.clip(rng.integers(-3, 4, columns), np.where(np.isinf(lower), -3, lower), np.where(np.isinf(upper), 3, upper))
     # Mostly around a point that fits, so that most programs are feasible, and some are not.
-    middle = matrix @ inside + rng.integers(-2, 3, rows) * (rng.random() < 0.5)
+    middle: Floats = matrix @ inside + rng.integers(-2, 3, rows) * (rng.random() < 0.5)
     sides = _row_sides(rng, middle)
     program = from_dense(
-        matrix.astype(np.float64),
+        matrix,
         sides,
         (lower, upper),
         rng.integers(-5, 6, columns).astype(np.float64),

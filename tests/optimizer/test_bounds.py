@@ -50,13 +50,18 @@ def test_large_programs_are_bounded_too() -> None:
         result = HighsBackend(method).solve(program, Limits(gap=1e-6))
         assert result.status is ProgramStatus.optimal
         assert result.objective is not None
+        assert result.bound is not None
         assert result.bound == pytest.approx(result.objective, rel=1e-6)
         assert result.bound >= result.objective
 
 
 def test_duals_against_an_infinite_side_count_as_nothing() -> None:
     program = from_dense(
-        np.array([[1.0, 1.0]]), (np.array([2.0]), np.array([np.inf])), (np.zeros(2), np.full(2, 5.0)), np.ones(2), np.zeros(2, dtype=np.bool_)
+        np.array([[1.0, 1.0]]),
+        (np.array([2.0]), np.array([np.inf])),
+        (np.zeros(2), np.full(2, 5.0)),
+        np.ones(2),
+        np.zeros(2, dtype=np.bool_),
     )
     assert dual_bound(program, np.array([1.0])) == 2.0
     assert dual_bound(program, np.array([-4.0])) == 0.0

@@ -12,33 +12,34 @@ import highspy
 import numpy as np
 import pytest
 
-from models.program import Floats, LinearProgram
+from models.program import LinearProgram
 from models.program_builder import ProductIds, ProgramBuilder
 from optimizer.backend import ProgramProgress, ProgramStatus, SolverError, accepted
 from optimizer.highs import Engine, HighsBackend, Options, Watch, solved
 from optimizer.limits import Deadline, Limits
-from optimizer.live import LiveProgram, ranging
+from optimizer.live import LiveProgram
 from optimizer.result import StopReason
 from tests.optimizer.oracle import dense, random_program, truth
 
 
-def knapsacks(items: int, rows: int, *, equal: bool = False) -> LinearProgram:
-    """Correlated knapsacks, or market splits when ``equal``: hard to close, so that a solve is still running when stopped."""
+def knapsacks(items: int, rows: int) -> LinearProgram:
+    """Correlated knapsacks: hard to close, so that a large one is still running when it is stopped."""
     rng = np.random.default_rng(0)
     weights = rng.integers(1, 100, (rows, items))
     builder = ProgramBuilder(maximise=True)
     builder.add_columns("take", ProductIds(range(items)), cost=rng.integers(1, 20, items) + weights.mean(axis=0), upper=1.0, integer=True)
     row, column = np.arange(rows)[:, None], np.arange(items)[None, :]
     side = weights.sum(axis=1) // 2
-    lower = side if equal else -np.inf
-    builder.add_rows("weight", ProductIds(range(rows)), lower=lower, upper=side, row_index=row, column_index=column, coefficient=weights)
+    builder.add_rows("weight", ProductIds(range(rows)), upper=side, row_index=row, column_index=column, coefficient=weights)
     return builder.build()
 
 
 def diet() -> LinearProgram:
     builder = ProgramBuilder()
     builder.add_columns("eat", [("a",), ("b",)], cost=[2.0, 3.0])
-    builder.add_rows("need", [("x",), ("y",)], lower=[4.0, 6.0], row_index=[0, 0, 1, 1], column_index=[0, 1, 0, 1], coefficient=[1, 1, 1, 3])
+    builder.add_rows(
+        "need", [("x",), ("y",)], lower=[4.0, 6.0], row_index=[0, 0, 1, 1], column_index=[0, 1, 0, 1], coefficient=[1, 1, 1, 3]
+    )
     return builder.build()
 
 
@@ -62,14 +63,8 @@ def test_a_refused_call_names_itself() -> None:
         Engine().call("changeColCost", 7, 1.0)
 
 
-def test_highs_drops_integrality_when_a_method_is_named_and_we_do_not_let_it() -> None:
+def test_an_lp_method_does_not_touch_a_mip() -> None:
     program = knapsacks(15, 3)
-    engine = Engine()
-    engine.configure(Options(method="simplex"), Limits(), mip=False)
-    engine.load(program)
-    word = engine.run(Limits(), Deadline.after(10.0), Watch(program.relaxed(), None, None, None))
-    assert word == "kOptimal"
-    assert accepted(program, np.array(engine.get("getSolution").col_value)) is None
     for method in (Options(method="simplex"), Options(method="ipm", crossover=False)):
         assert HighsBackend(method).solve(program, Limits(gap=0.0)).objective == pytest.approx(truth(program).objective)
 
@@ -106,7 +101,9 @@ def test_a_set_event_stops_simplex_and_interior_point() -> None:
     rows, columns = np.arange(700)[:, None], np.arange(900)[None, :]
     builder = ProgramBuilder()
     builder.add_columns("x", ProductIds(range(900)), cost=rng.random(900) + 0.1)
-    builder.add_rows("r", ProductIds(range(700)), lower=rng.random(700), row_index=rows, column_index=columns, coefficient=rng.random((700, 900)))
+    builder.add_rows(
+        "r", ProductIds(range(700)), lower=rng.random(700), row_index=rows, column_index=columns, coefficient=rng.random((700, 900))
+    )
     program = builder.build()
     cancel = threading.Event()
     for method in (Options(method="simplex", presolve=False), Options(method="ipm")):
@@ -159,7 +156,7 @@ def test_a_progress_callback_that_raises_ends_the_solve_and_is_heard() -> None:
     def fail(_: ProgramProgress) -> None:
         raise RuntimeError("no more")
 
-    program = knapsacks(40, 5)
+    program = knapsacks(22, 3)
     with pytest.raises(RuntimeError, match="no more"):
         HighsBackend().solve(program, Limits(), on_progress=fail)
     live = LiveProgram(program, Limits())
@@ -173,7 +170,7 @@ def test_raising_into_highs_itself_leaves_the_object_unusable() -> None:
         raise RuntimeError("boom")
 
     engine = Engine()
-    engine.load(knapsacks(40, 5))
+    engine.load(knapsacks(22, 3))
     highs = engine._highs  # noqa: SLF001 - the fact is about this object
     highs.cbMipImprovingSolution.subscribe(fail)
     with pytest.raises(RuntimeError, match="boom"):
@@ -185,7 +182,7 @@ def test_raising_into_highs_itself_leaves_the_object_unusable() -> None:
 @pytest.mark.parametrize("heard", [True, False])
 def test_output_flag_off_silences_the_mip_callbacks(heard: bool) -> None:
     engine = Engine()
-    engine.load(knapsacks(40, 5))
+    engine.load(knapsacks(22, 3))
     engine.set_option("output_flag", heard)
     calls: list[object] = []
     engine._highs.cbMipLogging.subscribe(calls.append)  # noqa: SLF001 - the fact is about this object
@@ -196,7 +193,7 @@ def test_output_flag_off_silences_the_mip_callbacks(heard: bool) -> None:
 def test_progress_improves_and_bounds_hold() -> None:
     program = knapsacks(60, 10)
     seen: list[ProgramProgress] = []
-    result = HighsBackend().solve(program, Limits(time_limit_s=20.0), start=np.zeros(60), on_progress=seen.append)
+    result = HighsBackend().solve(program, Limits(time_limit_s=2.0), start=np.zeros(60), on_progress=seen.append)
     found = [one for one in seen if one.values is not None]
     assert found[0].incumbent == 0.0
     incumbents = [one.incumbent for one in found if one.incumbent is not None]
@@ -213,7 +210,7 @@ def test_progress_improves_and_bounds_hold() -> None:
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
-    program = knapsacks(40, 8)
+    program = knapsacks(25, 4)
     one, other = (HighsBackend().solve(program, Limits(seed=7)) for _ in range(2))
     assert one.values is not None
     assert other.values is not None
@@ -241,7 +238,7 @@ def test_solves_with_different_threads_at_the_same_time() -> None:
 
     def work(threads: int) -> None:
         for _ in range(3):
-            results.append((threads, HighsBackend().solve(knapsacks(15, 3), Limits(threads=threads)).status))  # noqa: PERF401 - one by one
+            results.append((threads, HighsBackend().solve(knapsacks(15, 3), Limits(threads=threads)).status))
             threads = 3 - threads
 
     workers = [threading.Thread(target=work, args=(threads,)) for threads in (1, 2, 1)]
@@ -312,85 +309,44 @@ def test_infeasible_is_not_believed_against_a_feasible_start() -> None:
     assert (result.status, result.stop_reason, result.objective) == (ProgramStatus.feasible, StopReason.crash, 20.0)
 
 
-def edited(live: LiveProgram) -> float:
-    """Solve hot; the answer must be that of a fresh solve of the same program."""
-    hot, cold = live.solve(), HighsBackend().solve(live.program, Limits())
-    assert hot.status is cold.status is ProgramStatus.optimal
-    assert hot.objective == pytest.approx(cold.objective)
-    assert hot.objective is not None
-    return hot.objective
+def spoilt_by_presolve() -> LinearProgram:
+    """An infeasible program for which presolve finds a plan that breaks a bound (fuzz seed 3181)."""
+    builder = ProgramBuilder()
+    builder.add_columns("x", ProductIds(range(5)), cost=[4, 2, 2, -5, -3], lower=[1, 0, -3, -3, -2], upper=[4, 2, -1, 0, 1], integer=True)
+    row, column = [0, 0, 0, 1, 1, 1], [1, 2, 3, 0, 1, 2]
+    builder.add_rows(
+        "r",
+        ProductIds(range(2)),
+        lower=[-np.inf, -8],
+        upper=[np.inf, -8],
+        row_index=row,
+        column_index=column,
+        coefficient=[4, 5, -5, -4, 4, 3],
+    )
+    return builder.build()
 
 
-def test_live_program_edits() -> None:
-    live = LiveProgram(diet(), Limits())
-    assert edited(live) == pytest.approx(9.0)
-    live.change_cost([0], [10.0])
-    assert edited(live) == pytest.approx(12.0)
-    live.change_row_bounds([1], [15.0], [np.inf])
-    assert edited(live) == pytest.approx(15.0)
-    live.change_column_bounds([1], [0.0], [3.0])
-    assert edited(live) == pytest.approx(69.0)
-    where = live.add_columns(np.array([1.0]), np.zeros(1), np.full(1, np.inf), np.array([0, 2]), np.array([0, 1]), np.array([1.0, 1.0]))
-    assert where == slice(2, 3)
-    assert edited(live) == pytest.approx(15.0)
-    assert live.add_rows(np.full(1, -np.inf), np.array([5.0]), np.array([0, 1]), np.array([2]), np.ones(1)) == slice(2, 3)
-    assert edited(live) == pytest.approx(24.0)
-    live.add_columns(np.zeros(2), np.zeros(2), np.full(2, 1.5), np.array([0, 1, 2]), np.array([1, 1]), np.ones(2), integer=[True, False])
-    assert live.program.integer.tolist() == [False, False, False, True, False]
-    assert edited(live) == pytest.approx(21.5)
+def test_a_crash_is_tried_again_without_presolve(capfd: pytest.CaptureFixture[str]) -> None:
+    program = spoilt_by_presolve()
+    assert truth(program).status == "infeasible"
+    assert HighsBackend().solve(program, Limits()).status is ProgramStatus.infeasible
+    crashed = LiveProgram(program, Limits()).solve()
+    assert (crashed.status, crashed.stop_reason, crashed.values) == (ProgramStatus.error, StopReason.crash, None)
+    assert "tmpSolver.run()" in capfd.readouterr().out  # so nothing that is parsed may share a solver's stdout
 
 
-def test_live_program_solves_again_from_its_basis() -> None:
-    rng = np.random.default_rng(5)
-    program = knapsacks(300, 60).relaxed()
-    live = LiveProgram(program, Limits(), Options(method="ipm"))
-    first = live.solve()
-    assert first.iterations > 5
-    live.change_cost(np.arange(3), program.cost[:3] * (1 + 1e-6 * rng.random(3)))
-    assert live.solve().iterations <= 3
-
-
-def test_live_program_refuses_nonsense_and_stays_whole() -> None:
-    live = LiveProgram(diet(), Limits())
-    with pytest.raises(ValueError, match="positions"):
-        live.change_cost([2], [1.0])
-    with pytest.raises(ValueError, match="twice"):
-        live.change_cost([1, 1], [1.0, 2.0])
-    with pytest.raises(ValueError, match="no number lies between"):
-        live.change_row_bounds([0], [5.0], [4.0])
-    assert live.program.cost.tolist() == [2.0, 3.0]
-    assert edited(live) == pytest.approx(9.0)
-
-
-def test_live_program_from_nothing() -> None:
-    live = LiveProgram(ProgramBuilder().build(), Limits())
-    assert live.solve().objective == 0.0
-    live.add_rows(np.array([2.0]), np.array([np.inf]), np.array([0, 0]), np.zeros(0), np.zeros(0))
-    assert live.solve().status is ProgramStatus.infeasible
-    live.add_columns(np.array([3.0]), np.zeros(1), np.full(1, np.inf), np.array([0, 1]), np.array([0]), np.ones(1))
-    assert edited(live) == 6.0
-
-
-def test_ranging_tells_where_the_optimum_stays_and_where_duals_change() -> None:
-    program = diet()
-    found = ranging(program, Limits())
-    values: Floats | None = found.result.values
-    assert values is not None
-    np.testing.assert_allclose(values, [3.0, 1.0])
-    np.testing.assert_allclose(found.cost_low, [1.0, 2.0])
-    np.testing.assert_allclose(found.cost_high, [3.0, 6.0])
-    np.testing.assert_allclose(found.side_low, [2.0, 4.0])
-    np.testing.assert_allclose(found.side_high, [6.0, 12.0])
-    np.testing.assert_allclose(found.side_high_objective, [12.0, 12.0])
-    np.testing.assert_allclose(found.side_low_objective, [6.0, 8.0])
-
-
-def test_ranging_needs_a_solved_linear_program() -> None:
-    with pytest.raises(ValueError, match="linear program"):
-        ranging(knapsacks(5, 1), Limits())
-    endless = replace(diet(), maximise=True)
-    with pytest.raises(SolverError, match="unbounded"):
-        ranging(endless, Limits())
+@pytest.mark.parametrize("maximise", [True, False])
+def test_an_interior_point_without_crossover_settles_what_highs_leaves_open(maximise: bool) -> None:
+    program = replace(diet(), maximise=maximise)
+    engine = Engine()
+    engine.configure(Options(method="ipm", crossover=False), Limits(), mip=False)
+    one_column = ProgramBuilder(maximise=True)
+    one_column.add_columns("x", [()], cost=-4.0, upper=3.0)
+    engine.load(one_column.build())
+    assert engine.run(Limits(), Deadline.after(5.0), Watch(one_column.build(), None, None, None)) == "kUnknown"
+    backend = HighsBackend(Options(method="ipm", crossover=False))
+    assert backend.solve(one_column.build(), Limits()).objective == 0.0
+    assert backend.solve(program, Limits()).status is (ProgramStatus.unbounded if maximise else ProgramStatus.optimal)
 
 
 def test_row_duals_are_what_one_more_unit_is_worth() -> None:
@@ -400,14 +356,14 @@ def test_row_duals_are_what_one_more_unit_is_worth() -> None:
         result = HighsBackend(Options(method="simplex")).solve(program, Limits())
         if result.row_duals is None or result.status is not ProgramStatus.optimal or not program.rows:
             continue
+        assert result.reduced_costs is not None
         np.testing.assert_allclose(result.reduced_costs, program.cost - dense(program).T @ result.row_duals)
         row, step = int(np.argmax(np.abs(result.row_duals))), 1e-3
-        moved = replace(program, row_lower=program.row_lower + step * (np.arange(program.rows) == row))
-        moved = replace(moved, row_upper=program.row_upper + step * (np.arange(program.rows) == row))
-        after = HighsBackend().solve(moved, Limits()).objective
-        before_step = replace(program, row_lower=program.row_lower - step * (np.arange(program.rows) == row))
-        before_step = replace(before_step, row_upper=program.row_upper - step * (np.arange(program.rows) == row))
-        before = HighsBackend().solve(before_step, Limits()).objective
+        shift = step * (np.arange(program.rows) == row)
+        after, before = (
+            HighsBackend().solve(replace(program, row_lower=program.row_lower + by, row_upper=program.row_upper + by), Limits()).objective
+            for by in (shift, -shift)
+        )
         if after is None or before is None or result.objective is None:
             continue
         slopes = sorted(((after - result.objective) / step, (result.objective - before) / step))

@@ -1,0 +1,118 @@
+"""A feasible plan at once: the floor under every search and its warm start.
+
+Greedy: running jobs stay where they are, the named job of a preemption gets room first, then waiting jobs are seated one by one,
+the most valuable per GPU first (or the largest first when only GPUs count), each by best fit. One pass, no undoing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from models.placement.ledger import Ledger
+from models.placement.preemption import make_room
+from models.placement.schema import GoalName, Use
+from models.placement.seating import seat_job
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from models.placement.schema import Job, Plan, Problem
+
+BIG = 1e18
+
+
+def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | None:
+    """A plan that obeys every rule, or None when the running jobs alone already break one, or the named job finds no room.
+
+    Stops seating after ``seconds`` with what it has, which is feasible. ``seed`` is unused: the pass is deterministic.
+    """
+    del seed
+    deadline = time.monotonic() + seconds
+    ledger = Ledger(problem)
+    if problem.use is Use.preempt:
+        return ledger.plan() if make_room(ledger) else None
+    if not book_all_running(ledger):
+        return None
+    fill(ledger, waiting(problem), deadline)
+    return ledger.plan()
+
+
+def waiting(problem: Problem) -> list[int]:
+    """Positions of the jobs that do not run yet."""
+    return [place for place, job in enumerate(problem.jobs) if job.running is None]
+
+
+def book_all_running(ledger: Ledger) -> bool:
+    """Seat all running jobs where they are; in a repack those on drained nodes elsewhere. False when a rule then breaks."""
+    problem = ledger.problem
+    drained = {node.id for node in problem.nodes if node.state == "drained"}
+    must_leave = []
+    for place, job in enumerate(problem.jobs):
+        if job.running is not None:
+            if drained and any(worker.node in drained for worker in job.running.workers):
+                must_leave.append(place)
+            else:
+                ledger.book_running(place)
+    if problem.max_moves is not None and len(must_leave) > problem.max_moves:
+        return False
+    moved = all(seat_job(ledger, place) for place in must_leave)
+    return moved and ledger.power_left >= -1e-6 and all(left >= -1e-6 for left in ledger.quota.values())  # noqa: PLR2004
+
+
+def order(problem: Problem, jobs: Iterable[int]) -> list[int]:
+    """The jobs in the order in which greedy seating serves the first goal: value per GPU, or size."""
+    goals = problem.ordered_goals()
+    by_value = GoalName.placed_value in goals and (
+        GoalName.allocated_gpus not in goals or goals.index(GoalName.placed_value) < goals.index(GoalName.allocated_gpus)
+    )
+
+    def key(place: int) -> tuple[float, float, float]:
+        job = problem.jobs[place]
+        gpus = job.gpus_per_worker * job.workers
+        if by_value:
+            return (-density(job), -gpus, -job.cpu_cores)
+        return (-job.gpus_per_worker, -gpus, -job.cpu_cores)
+
+    return sorted(jobs, key=key)
+
+
+def density(job: Job) -> float:
+    """Value per GPU at the job's best speed; jobs without GPUs come first."""
+    best = max(job.model_speeds.values(), default=1.0)
+    gpus = job.gpus_per_worker * job.workers
+    return job.priority * job.value * best / gpus if gpus else BIG
+
+
+def fill(ledger: Ledger, jobs: Iterable[int], deadline: float, *, ordered: bool = False) -> int:
+    """Seat as many of ``jobs`` as fit, in greedy order (or the given one), until the deadline; how many were seated."""
+    problem = ledger.problem
+    compact = GoalName.topology_distance in problem.ordered_goals()
+    hopeless: set[Hashable] = set()  # seating only ever takes room away: what failed once fails again
+    seated = 0
+    for place in list(jobs) if ordered else order(problem, jobs):
+        if place in ledger.seats:
+            continue
+        if time.monotonic() > deadline:
+            break
+        job = problem.jobs[place]
+        wish = _wish(job)
+        if wish in hopeless:
+            continue
+        if seat_job(ledger, place, compact=compact):
+            seated += 1
+        elif job.anti_affinity is None and not ledger.has_foes(place):
+            hopeless.add(wish)
+    return seated
+
+
+def _wish(job: Job) -> Hashable:
+    """Equal for jobs that fit or fail together at any one moment."""
+    return (
+        job.tenant,
+        (job.workers, job.workers_min, job.gpus_per_worker, job.gpu_memory_gib, job.cpu_cores, job.memory_gib),
+        frozenset(job.model_speeds),
+        tuple(sorted(job.node_selector.items())),
+        None if job.colocate is None else (job.colocate.level, job.colocate.required),
+        None if job.spread is None else (job.spread.level, job.spread.max_workers),
+    )

@@ -1,0 +1,1 @@
+"""Tests of what users touch: command line, importers, reports."""
