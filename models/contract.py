@@ -14,12 +14,13 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from models.program import Floats, Ints, LinearProgram
@@ -149,6 +150,15 @@ class RowEdits:
     upper: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbourhood:
+    """A small problem of the same kind cut out of a large one: its own part of the plan, and how an answer is put back."""
+
+    problem: Document
+    plan: Document
+    merge: Callable[[Any], Any]
+
+
 class Dive(Protocol):
     """A relaxation turned into a plan in rounds: each round asks small programs for parts and fixes some of them."""
 
@@ -172,6 +182,10 @@ class Kind:
     def part(self, name: str) -> ModuleType:
         """The module ``name`` of the kind (``schema``, ``verify``, ...), imported on first use."""
         return importlib.import_module(f"{self.package}.{name}")
+
+    def has(self, name: str) -> bool:
+        """Whether the kind has the optional module ``name``."""
+        return importlib.util.find_spec(f"{self.package}.{name}") is not None
 
     @property
     def problem(self) -> type[Document]:

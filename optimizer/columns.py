@@ -8,11 +8,13 @@ columns could add is valid in every round (Farley, Operations Research 38, 1990,
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from optimizer.backend import ProgramStatus
 from optimizer.bounds import dual_bound
+from optimizer.incumbents import Spent
 from optimizer.limits import Deadline, Limits
 from optimizer.live import LiveProgram
 
@@ -49,15 +51,23 @@ def generate(
     *,
     tolerance: float = 1e-7,
     on_bound: Callable[[float], None] | None = None,
+    on_spent: Callable[[Spent], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Generated:
     """Solve the source's program within ``limits``; stops once the bound is within ``tolerance`` (relative) of the master.
 
+    ``on_bound`` hears each better bound, ``on_spent`` what building the master and handing it over took.
+
     Raises SolverError when HiGHS refuses a call.
     """
     deadline = Deadline.after(limits.time_limit_s)
+    began = time.monotonic()
     program = source.master()
+    built = time.monotonic()
     live = LiveProgram(program, limits)
+    if on_spent is not None:
+        on_spent(Spent("build", built - began))
+        on_spent(Spent("hand_over", time.monotonic() - built))
     worst = math.inf if program.maximise else -math.inf
     best = Generated(live, None, None, None, worst, 0, complete=False)
     for rounds in range(1, MOST_ROUNDS + 1):

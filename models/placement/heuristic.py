@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from models.placement.bounds import BIG, density, simple_bounds
 from models.placement.ledger import Ledger
 from models.placement.preemption import make_room
 from models.placement.schema import GoalName, Use
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from models.placement.schema import Job, Plan, Problem
 
-BIG = 1e18
+__all__ = ["BIG", "density", "fill", "heuristic", "simple_bounds"]
 
 
 def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | None:
@@ -75,13 +76,6 @@ def order(problem: Problem, jobs: Iterable[int]) -> list[int]:
         return (-job.gpus_per_worker, -gpus, -job.cpu_cores)
 
     return sorted(jobs, key=key)
-
-
-def density(job: Job) -> float:
-    """Value per GPU at the job's best speed; jobs without GPUs come first."""
-    best = max(job.model_speeds.values(), default=1.0)
-    gpus = job.gpus_per_worker * job.workers
-    return job.priority * job.value * best / gpus if gpus else BIG
 
 
 def fill(ledger: Ledger, jobs: Iterable[int], deadline: float, *, ordered: bool = False) -> int:

@@ -117,6 +117,14 @@ class Ledger:
             self.share[node, gpu] = 1.0  # exactly, so that rounding never adds up over many comings and goings
         self.whole[node] += int(is_whole) - int(was_whole)
 
+    def close_unready(self) -> None:
+        """Take drained nodes out of the count (cordoned ones may still hold who runs there): for relaxations that move everyone."""
+        for place, node in enumerate(self.problem.nodes):
+            if node.state == "drained":
+                self.whole[place] = 0
+                self.share[place] = 0.0
+                self.cpu[place] = self.memory[place] = 0.0
+
     # ------------------------------------------------------------ what fits
 
     def host_mask(self, job: Job) -> Bools:

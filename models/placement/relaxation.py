@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from models.placement.ledger import Ledger
+    from models.placement.schema import Job
     from models.program import Floats, Ints, LinearProgram
 
 COUNTED = (GoalName.placed_value, GoalName.allocated_gpus)  # the goals that a sum over workers tells
@@ -44,7 +45,7 @@ class Relaxation:
     """The relaxation of what is still free in ``ledger`` for ``jobs``, aiming at ``goal``.
 
     ``floors`` holds earlier goals at what they attained. ``known`` is a relaxation of the same nodes and jobs whose slices
-    this one starts with (with floors it must: with too few slices they could not be met).
+    this one starts with (with floors it must: with too few slices they could not be met). ``granted`` jobs count in full.
     Implements ``models.contract.ColumnSource``.
     """
 
@@ -56,13 +57,15 @@ class Relaxation:
         *,
         floors: Mapping[GoalName, float] | None = None,
         known: Relaxation | None = None,
+        granted: Iterable[int] = (),
     ) -> None:
         self.ledger = ledger
         self.goal = goal
         self.floors = dict(floors or {})
         self.wishes, self.shapes = wishes(ledger, jobs)
         self.stocks = stocks(ledger)
-        self.base = {counted: _already(ledger, counted) for counted in COUNTED}
+        free = {counted: sum(_most(ledger.problem.jobs[place], counted) for place in granted) for counted in COUNTED}
+        self.base = {counted: _already(ledger, counted) + free[counted] for counted in COUNTED}
         self._size_shares()
         self.runs: list[tuple[int, int]] = [(w, o) for w, wish in enumerate(self.wishes) for o in range(len(wish.options))]
         self._place_seats()
@@ -358,6 +361,13 @@ class Relaxation:
             values=np.array(values),
             excess=excess,
         )
+
+
+def _most(job: Job, goal: GoalName) -> float:
+    """The most that a job can add to a counted goal."""
+    if goal is GoalName.allocated_gpus:
+        return job.gpus_per_worker * job.workers
+    return job.priority * job.value * max(job.model_speeds.values(), default=1.0)
 
 
 def _already(ledger: Ledger, goal: GoalName) -> float:

@@ -14,8 +14,9 @@ import pytest
 
 from models.placement.schema import Problem
 from optimizer.limits import Limits
-from optimizer.result import Conflict, Outcome, Result, StopReason
+from optimizer.result import Conflict, Outcome, Progress, Result, StopReason
 from service.cli import main
+from service.cli.progress import figures, shown_progress
 from tests.service.small_cluster import Solver, cluster, fixed, install, plan, planless, solved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,3 +226,23 @@ def test_the_command_line_loads_no_solver_and_no_template() -> None:
     script = "import sys, service.cli; print([n for n in ('pyomo', 'highspy', 'ortools', 'scipy', 'torch', 'jinja2') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_figures_of_the_progress_bar() -> None:
+    assert figures(Progress(1.0, "search", 5990.0, 6020.4, 0.00507)) == "incumbent 5,990  bound 6,020.4  gap 0.51%"
+    assert figures(Progress(0.1, "heuristic", 5990.0, float("inf"), float("inf"))) == "incumbent 5,990"
+    assert not figures(Progress(0.0, "build"))
+
+
+def test_the_progress_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_progress(5.0, wanted=True) as step:
+        assert step is None
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with shown_progress(5.0, wanted=False) as step:
+        assert step is None
+    with shown_progress(5.0, wanted=True) as step:
+        assert step is not None
+        step(Progress(1.0, "search", 8.0, 10.0, 0.25))
+    shown = capsys.readouterr()
+    assert "search" in shown.err
+    assert not shown.out

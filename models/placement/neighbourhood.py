@@ -1,0 +1,183 @@
+"""Neighbourhoods of a plan: a few nodes and what is on them as a problem of their own, the rest held fixed.
+
+Jobs that lie wholly on the chosen nodes are free again, together with some that wait; all others stay. The part is
+small enough for the exact program, and its plan merged into the whole one obeys every rule again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from models.contract import Neighbourhood
+from models.placement.heuristic import order
+from models.placement.schema import AntiAffinity, Job, JobPlacement, Node, Plan, Problem, Running, Tenant, Use
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+FIRST_NODES = 8
+MOST_NODES = 64
+OFFERED = 60  # waiting jobs offered to a part, of each distinct kind at most as many as could fit
+
+
+def neighbourhoods(problem: Problem, plan: Plan, rng: random.Random, size: float = 1.0) -> Iterator[Neighbourhood]:
+    """An endless stream of parts around ``plan``, nodes with idle GPUs first in line; ``size`` scales how many nodes each has."""
+    whole = _Whole(problem, plan)
+    while True:
+        part = whole.part(rng, max(2, min(MOST_NODES, round(FIRST_NODES * size))))
+        if part is not None:
+            yield part
+
+
+class _Whole:
+    """The plan seen node by node."""
+
+    def __init__(self, problem: Problem, plan: Plan) -> None:
+        self.problem = problem
+        self.nodes = {node.id: node for node in problem.nodes}
+        self.jobs = {job.id: job for job in problem.jobs}
+        self.placed = {placement.job: placement for placement in plan.placements}
+        self.plan = plan
+        self.touching: defaultdict[str, list[str]] = defaultdict(list)  # jobs by node, where they are and where they ran
+        for job in problem.jobs:
+            for node in self._nodes_of(job):
+                self.touching[node].append(job.id)
+        self.idle = self._idle_gpus()
+        self.unplaced = [problem.jobs[k] for k in order(problem, range(len(problem.jobs))) if problem.jobs[k].id not in self.placed]
+        self.named = {other for job in problem.jobs if job.anti_affinity for other in (job.id, *job.anti_affinity.jobs)}
+
+    def _nodes_of(self, job: Job) -> set[str]:
+        nodes = {worker.node for worker in self.placed[job.id].workers} if job.id in self.placed else set()
+        return nodes | ({worker.node for worker in job.running.workers} if job.running is not None else set())
+
+    def _idle_gpus(self) -> dict[str, float]:
+        idle = {node.id: float(node.gpus) for node in self.problem.nodes if node.state != "drained"}
+        for placement in self.plan.placements:
+            size = self.jobs[placement.job].gpus_per_worker
+            for worker in placement.workers:
+                idle[worker.node] = idle.get(worker.node, 0.0) - size
+        return idle
+
+    # ------------------------------------------------------------ one part
+
+    def part(self, rng: random.Random, count: int) -> Neighbourhood | None:
+        """A part of about ``count`` nodes, or None when the draw was no good."""
+        nodes = self._draw(rng, count)
+        inside = sorted({job for node in nodes for job in self.touching[node]})
+        free = [job for job in inside if self._nodes_of(self.jobs[job]) <= nodes and job not in self.named and not self._held(self.jobs[job])]
+        if self.problem.use is Use.repack:
+            if len(free) < len(inside):
+                return None  # a job half inside cannot be held still in a repack: draw again
+            fixed: list[str] = []
+        else:
+            fixed = [job for job in inside if job not in set(free)]
+        part = self._problem(rng, nodes, free, fixed)
+        start = Plan(
+            placements=tuple(self._cut(job, nodes) for job in [*fixed, *free] if job in self.placed),
+            moved=tuple(job for job in self.plan.moved if job in free),
+            evicted=tuple(job for job in self.plan.evicted if job in free),
+        )
+        return Neighbourhood(part, start, lambda found: self._merged(found, set(free), set(fixed)))
+
+    def _held(self, job: Job) -> bool:
+        return self.problem.use is Use.place and job.running is not None
+
+    def _draw(self, rng: random.Random, count: int) -> set[str]:
+        """One node with idle GPUs, others like it, and others at random; in a repack closed under jobs that moved."""
+        names = [node.id for node in self.problem.nodes if node.state != "drained"]
+        wasteful = [name for name in names if self.idle[name] > 1e-6]
+        nodes: set[str] = set()
+        for pool, share in ((wasteful or names, 0.5), (names, 1.0)):
+            wanted = max(1, round(count * share))
+            if len(nodes) < wanted:
+                nodes |= set(rng.sample(pool, min(len(pool), wanted - len(nodes))))
+        if self.problem.use is Use.repack:
+            for job in [job for node in sorted(nodes) for job in self.touching[node]]:
+                nodes |= self._nodes_of(self.jobs[job])
+        return nodes
+
+    def _cut(self, job: str, nodes: set[str]) -> JobPlacement:
+        return JobPlacement(job=job, workers=tuple(worker for worker in self.placed[job].workers if worker.node in nodes))
+
+    def _problem(self, rng: random.Random, nodes: set[str], free: list[str], fixed: list[str]) -> Problem:
+        held = tuple(self._as_fixed(self.jobs[job], nodes) for job in fixed)
+        offered = self._offered(rng, nodes)
+        jobs = (*held, *(self.jobs[job] for job in free if self.jobs[job] not in offered), *offered)
+        quotas = self._quotas_left(set(free), {job.id: job for job in held})
+        moves = None
+        if self.problem.max_moves is not None:
+            moves = self.problem.max_moves - sum(job not in set(free) for job in self.plan.moved)
+        evictions = self.problem.max_evictions
+        if evictions is not None:
+            evictions -= sum(job not in set(free) for job in self.plan.evicted)
+        return Problem(
+            use=self.problem.use,
+            nodes=tuple(self._as_open(node) for node in self.problem.nodes if node.id in nodes),
+            jobs=jobs,
+            tenants=quotas,
+            max_moves=moves,
+            max_evictions=evictions,
+            power_cap_kw=self._power_left(nodes),
+            goals=self.problem.ordered_goals(),
+        )
+
+    def _as_open(self, node: Node) -> Node:
+        return node
+
+    def _as_fixed(self, job: Job, nodes: set[str]) -> Job:
+        """A job that stays: only its workers inside, running there, without rules that look outside."""
+        workers = self._cut(job.id, nodes).workers
+        return job.model_copy(
+            update={
+                "running": Running(workers=workers, evictable=False),
+                "workers": len(workers),
+                "workers_min": None,
+                "value": job.value * len(workers) / job.workers,
+                "colocate": None,
+                "spread": None,
+                "anti_affinity": None,
+            }
+        )
+
+    def _offered(self, rng: random.Random, nodes: set[str]) -> tuple[Job, ...]:
+        """Some waiting jobs: the first few in greedy order, then others at random."""
+        models = {self.nodes[node].gpu_model for node in nodes}
+        fit = [job for job in self.unplaced if job.id not in self.named and (not job.model_speeds or models & set(job.model_speeds)) and job.running is None]
+        if len(fit) <= OFFERED:
+            return tuple(fit)
+        return (*fit[: OFFERED // 2], *rng.sample(fit[OFFERED // 2 :], OFFERED // 2))
+
+    def _quotas_left(self, free: set[str], held: dict[str, Job]) -> tuple[Tenant, ...]:
+        used: defaultdict[str, float] = defaultdict(float)
+        for job, placement in self.placed.items():
+            if job not in free:
+                used[self.jobs[job].tenant] += self.jobs[job].gpus_per_worker * len(placement.workers)
+        for job in held.values():
+            used[job.tenant] -= job.gpus_per_worker * job.workers
+        return tuple(
+            tenant if tenant.quota_gpus is None else tenant.model_copy(update={"quota_gpus": max(0.0, tenant.quota_gpus - used[tenant.id])})
+            for tenant in self.problem.tenants
+        )
+
+    def _power_left(self, nodes: set[str]) -> float | None:
+        if self.problem.power_cap_kw is None:
+            return None
+        busy = {worker.node for placement in self.plan.placements for worker in placement.workers}
+        outside = sum(self.nodes[node].power_kw for node in busy - nodes)
+        return max(self.problem.power_cap_kw - outside, 1e-9)
+
+    def _merged(self, found: Plan, free: set[str], fixed: set[str]) -> Plan:
+        """The whole plan with the part's answer put in."""
+        kept = [placement for placement in self.plan.placements if placement.job not in free]
+        new = [placement for placement in found.placements if placement.job not in fixed]
+        placements = (*kept, *new)
+        return Plan(
+            placements=placements,
+            moved=(*(job for job in self.plan.moved if job not in free), *found.moved),
+            evicted=(*(job for job in self.plan.evicted if job not in free), *found.evicted),
+        )
+
+
+__all__ = ["AntiAffinity", "neighbourhoods"]

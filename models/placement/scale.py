@@ -1,0 +1,115 @@
+"""How a large placement problem is cut down: its relaxation by groups, the two ways back to a plan, and neighbourhoods.
+
+All of it is pure: the drivers in ``optimizer`` do the solving. ``README.md`` says how the parts fit together.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from models.placement.guided import fill_rest, seat_guided
+from models.placement.heuristic import book_all_running, waiting
+from models.placement.ledger import Ledger
+from models.placement.neighbourhood import neighbourhoods
+from models.placement.packing import Packing
+from models.placement.relaxation import COUNTED, Relaxation
+from models.placement.schema import GoalName, Use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.placement.schema import Job, Plan, Problem
+    from models.program import Floats, LinearProgram
+
+__all__ = ["guided", "neighbourhoods", "packing", "relaxation"]
+
+METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"
+
+
+def relaxation(
+    problem: Problem, goal: str, floors: Mapping[str, float] | None = None, known: Relaxation | None = None
+) -> Relaxation | None:
+    """The relaxation for one goal; None for a goal that it does not know, or when the running jobs break a rule.
+
+    A placement keeps its running jobs. A repack or a preemption is relaxed further: every job may go anywhere, at no cost.
+    ``known`` is a relaxation that this function made for an earlier goal.
+    """
+    name = GoalName(goal)
+    if name not in COUNTED:
+        return None
+    ledger = Ledger(problem)
+    jobs = list(range(len(problem.jobs)))
+    granted: frozenset[int] = frozenset()
+    if problem.use is Use.place:
+        if not book_all_running(ledger):
+            return None
+        jobs = waiting(problem)
+    else:
+        ledger.close_unready()
+        granted = _granted(problem)
+        jobs = [place for place in jobs if place not in granted]
+    limits = {GoalName(one): value for one, value in (floors or {}).items()}
+    return Relaxation(ledger, jobs, name, floors=limits, known=known, granted=granted)
+
+
+def _granted(problem: Problem) -> frozenset[int]:
+    """Running jobs that may stay where no new worker may come: the relaxation grants them in full and asks nothing for them."""
+    open_to_all = {node.id for node in problem.nodes if node.state == "ready" and node.reserved_for is None}
+    return frozenset(
+        place
+        for place, job in enumerate(problem.jobs)
+        if job.running is not None and any(worker.node not in open_to_all for worker in job.running.workers)
+    )
+
+
+def guided(problem: Problem, source: Relaxation, values: Floats, seconds: float) -> Plan | None:
+    """A plan of the jobs that the relaxation runs at ``values``, then of whatever else fits. None for a repack or preemption."""
+    if problem.use is not Use.place:
+        return None
+    deadline = time.monotonic() + seconds
+    ledger = _running_ledger(problem)
+    seat_guided(source, values, ledger, deadline)
+    fill_rest(source, ledger, deadline)
+    return ledger.plan()
+
+
+class Packed:
+    """A dive that packs whole nodes; jobs with rules about domains are seated first, guided by ``values``."""
+
+    def __init__(self, problem: Problem, source: Relaxation, values: Floats, seconds: float) -> None:
+        self._ledger = _running_ledger(problem)
+        seat_guided(source, values, self._ledger, time.monotonic() + seconds, only=_ruled)
+        jobs = [place for place in waiting(problem) if place not in self._ledger.seats and not _ruled(problem.jobs[place])]
+        self._all = source
+        self.source = Relaxation(self._ledger, jobs, source.goal)
+        self._packing: Packing | None = None
+
+    def begin(self, program: LinearProgram) -> Packing:
+        """The dive over the complete master ``program`` of ``source``."""
+        self._packing = Packing(self.source, program)
+        return self._packing
+
+    def plan(self, seconds: float) -> Plan:
+        """The plan as packed so far, filled up with whatever else fits."""
+        if self._packing is not None:
+            self._packing.book(self._ledger)
+        fill_rest(self._all, self._ledger, time.monotonic() + seconds)
+        return self._ledger.plan()
+
+
+def packing(problem: Problem, source: Relaxation, values: Floats, seconds: float) -> Packed | None:
+    """A dive from the relaxation to a plan; None where packing whole nodes does not apply (a repack or preemption)."""
+    return Packed(problem, source, values, seconds) if problem.use is Use.place else None
+
+
+def _running_ledger(problem: Problem) -> Ledger:
+    ledger = Ledger(problem)
+    book_all_running(ledger)
+    return ledger
+
+
+def _ruled(job: Job) -> bool:
+    """Whether it matters which nodes of a stock the job gets, or how many workers: it is seated by name, not by pattern."""
+    together = job.colocate is not None and job.colocate.required
+    return together or job.spread is not None or job.anti_affinity is not None or job.workers_min is not None

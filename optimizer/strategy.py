@@ -1,0 +1,214 @@
+"""The search itself: a small problem as one exact program, goal after goal; a large one by its relaxation.
+
+Runs in a child process (``optimizer.solve`` starts it) and knows kinds only through their hooks. Everything it finds it
+reports at once through the incumbents, so that a kill at any moment loses nothing that was reported.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from models.catalogue import kind as kind_named
+from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
+from optimizer.columns import Generated, generate
+from optimizer.compile import Compiled, compile_model
+from optimizer.diving import dive
+from optimizer.highs import HighsBackend
+from optimizer.incumbents import Incumbents, Message, Refuted
+from optimizer.limits import Deadline, Limits
+from optimizer.neighbourhoods import improve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.contract import Goal, Kind
+    from models.program import Floats
+
+DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
+RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
+METHOD_TREE = "branch and bound of the exact program, by {}"
+METHOD_LP = "dual bound of the relaxation by groups, recomputed from its row duals"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a search is given: the kind's name, the problem, what it may use, and the best plan known."""
+
+    kind: str
+    problem: Any
+    limits: Limits
+    plan: Any = None
+
+
+def search(task: Task, send: Callable[[Message], None], cancel: threading.Event) -> None:
+    """Search within the task's limits and report through ``send``; the entry point of the child process."""
+    kind = kind_named(task.kind)
+    incumbents = Incumbents(kind, task.problem, send)
+    if task.plan is not None:
+        incumbents.offer(task.plan, "start")
+    deadline = Deadline.after(task.limits.time_limit_s)
+    if kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS or not kind.has("scale"):
+        Direct(kind, incumbents, task.limits, deadline, cancel).run()
+    else:
+        AtScale(kind, incumbents, task.limits, deadline, cancel).run()
+
+
+class Direct:
+    """The exact program, one goal after another, each held at what it attained while the next is sought."""
+
+    def __init__(self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event) -> None:
+        self._formulation = kind.part("formulation")
+        self._incumbents = incumbents
+        self._limits = limits
+        self._deadline = deadline
+        self._cancel = cancel
+        self._backend = HighsBackend()
+
+    def run(self) -> None:
+        """Solve for every goal in order; stops early when time is up or no plan exists."""
+        incumbents = self._incumbents
+        floors: dict[Any, float] = {}
+        names = dict(zip((goal.name for goal in incumbents.goals), incumbents.problem.ordered_goals(), strict=True))
+        for number, goal in enumerate(incumbents.goals):
+            if self._deadline.passed or self._cancel.is_set():
+                return
+            result = self._solve(goal, names[goal.name], floors)
+            if result.status is ProgramStatus.infeasible and incumbents.objectives is None:
+                incumbents.send(Refuted(None))
+                return
+            if incumbents.objectives is None:
+                return
+            floors[names[goal.name]] = incumbents.objectives[number]
+
+    def _solve(self, goal: Goal, name: Any, floors: dict[Any, float]) -> ProgramResult:  # noqa: ANN401
+        incumbents = self._incumbents
+        with incumbents.timed("build"):
+            model = self._formulation.build(incumbents.problem, name, floors)
+        with incumbents.timed("hand_over"):
+            compiled = compile_model(model)
+            start = self._start(compiled)
+
+        def heard(progress: ProgramProgress) -> None:
+            if progress.values is not None:
+                self._offer(compiled, progress.values, goal)
+            if progress.bound is not None:
+                incumbents.bound(goal, self._integral(progress.bound), METHOD_TREE.format(self._backend.name), goal.name)
+
+        with incumbents.timed("solve"):
+            limits = replace(self._limits, time_limit_s=max(self._deadline.remaining_s(), 1e-3))
+            result = self._backend.solve(compiled.program, limits, start=start, on_progress=heard, cancel=self._cancel)
+        if result.values is not None:
+            self._offer(compiled, result.values, goal)
+        if result.bound is not None:
+            incumbents.bound(goal, self._integral(result.bound), METHOD_TREE.format(self._backend.name), goal.name)
+        return result
+
+    @staticmethod
+    def _integral(bound: float) -> float:
+        """A bound within rounding of a whole number, as that number."""
+        return float(round(bound)) if abs(bound - round(bound)) <= 1e-9 * max(1.0, abs(bound)) else bound  # noqa: PLR2004
+
+    def _start(self, compiled: Compiled) -> Floats | None:
+        if self._incumbents.plan is None:
+            return None
+        values = self._formulation.start(self._incumbents.problem, self._incumbents.plan)
+        known = {
+            name: {_bare(ids): number for ids, number in family.items() if _bare(ids) in compiled.columns[name]}
+            for name, family in values.items()
+            if name in compiled.columns
+        }
+        return compiled.vector_of(known)
+
+    def _offer(self, compiled: Compiled, values: Floats, goal: Goal) -> None:
+        by_name = {
+            name: {_ids(index): number for index, number in compiled.values_of(name, values).items()} for name in compiled.columns
+        }
+        self._incumbents.offer(self._formulation.extract(self._incumbents.problem, by_name), goal.name)
+
+
+def _bare(ids: Any) -> Any:  # noqa: ANN401  (Pyomo's indices: a scalar's None, a single id, or a tuple)
+    """Pyomo's form of an id tuple."""
+    return ids if len(ids) > 1 else ids[0] if ids else None
+
+
+def _ids(index: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """The id tuple of Pyomo's index."""
+    return () if index is None else index if isinstance(index, tuple) else (index,)
+
+
+class AtScale:
+    """The relaxation by groups for the bound, the plans it leads to, then neighbourhoods until time is up."""
+
+    def __init__(self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event) -> None:
+        self._kind = kind
+        self._scale = kind.part("scale")
+        self._incumbents = incumbents
+        self._limits = limits
+        self._deadline = deadline
+        self._cancel = cancel
+
+    def run(self) -> None:
+        """Bound the first goal, make plans from the relaxation, bound the other goals, then improve."""
+        incumbents, problem = self._incumbents, self._incumbents.problem
+        goals = incumbents.goals
+        source, generated = self._relaxed(goals[0], {}, None)
+        if source is not None and generated is not None and generated.values is not None:
+            with incumbents.timed("solve"):
+                plan = self._scale.guided(problem, source, generated.values, self._deadline.remaining_s())
+                if plan is not None:
+                    incumbents.offer(plan, "guided")
+            # The later goals are bounded before the long search begins: a better first goal later only loosens them.
+            self._bound_later(source)
+            if not self._done():
+                self._pack(source, generated)
+        if not self._done():
+            rng = random.Random(self._limits.seed)
+            improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
+
+    def _done(self) -> bool:
+        return self._incumbents.closed(self._limits.gap) or self._deadline.passed or self._cancel.is_set()
+
+    def _relaxed(self, goal: Goal, floors: dict[str, float], known: Any) -> tuple[Any, Generated | None]:  # noqa: ANN401
+        incumbents = self._incumbents
+        with incumbents.timed("build"):
+            source = self._scale.relaxation(incumbents.problem, goal.name, floors, known)
+        if source is None:
+            return None, None
+        limits = replace(self._limits, time_limit_s=max(RELAXATION_SHARE * self._deadline.remaining_s(), 1e-3))
+        with incumbents.timed("solve"):
+            generated = generate(
+                source,
+                limits,
+                on_bound=lambda bound: incumbents.bound(goal, bound, METHOD_LP, "relaxation"),
+                on_spent=incumbents.send,
+                cancel=self._cancel,
+            )
+        return source, generated
+
+    def _bound_later(self, known: Any) -> None:  # noqa: ANN401
+        incumbents = self._incumbents
+        if incumbents.objectives is None:
+            return
+        floors: dict[str, float] = {}
+        for goal, value in zip(incumbents.goals, incumbents.objectives, strict=True):
+            if floors and not self._deadline.passed:
+                self._relaxed(goal, dict(floors), known)
+            floors[goal.name] = value
+
+    def _pack(self, source: Any, generated: Generated) -> None:  # noqa: ANN401
+        incumbents = self._incumbents
+        assert generated.values is not None  # noqa: S101  (the caller looked)
+        seconds = self._deadline.remaining_s()
+        packed = self._scale.packing(incumbents.problem, source, generated.values, 0.2 * seconds)
+        if packed is None:
+            return
+        limits = replace(self._limits, time_limit_s=max(0.35 * seconds, 1e-3))
+        with incumbents.timed("solve"):
+            rest = generate(packed.source, limits, cancel=self._cancel)
+            if rest.values is not None:
+                limits = replace(limits, time_limit_s=max(0.7 * self._deadline.remaining_s(), 1e-3))
+                dive(packed.begin(rest.live.program), rest.live, limits, cancel=self._cancel)
+            incumbents.offer(packed.plan(0.5 * self._deadline.remaining_s()), "packing")
