@@ -29,19 +29,20 @@ def improve(
 ) -> int:
     """Improve the incumbent until it is closed, time is up, or nothing was gained for long; the number of parts solved."""
     size, parts, idle = 1.0, 0, 0
-    stream, seen = None, None
+    source, seen = None, None
     while incumbents.plan is not None and not deadline.passed and not cancel.is_set() and idle < PATIENCE and not incumbents.closed(limits.gap):
-        if stream is None or seen is not incumbents.plan:
+        if source is None or seen is not incumbents.plan:
             seen = incumbents.plan
-            stream = kind.part("scale").neighbourhoods(incumbents.problem, seen, rng, size)
-        part = next(stream)
+            source = kind.part("scale").neighbourhoods(incumbents.problem, seen)
+        part = source(rng, size)
+        idle += 1
+        if part is None:
+            continue
         parts += 1
         finished, found = _solved(kind, part, limits, deadline, cancel)
-        gained = found is not None and incumbents.offer(part.merge(found), "neighbourhoods")
-        idle = 0 if gained else idle + 1
-        new_size = min(LARGEST, size * 1.15) if finished else max(SMALLEST, size * 0.8)
-        if new_size != size:
-            size, stream = new_size, None
+        if found is not None and incumbents.offer(part.merge(found), "neighbourhoods"):
+            idle = 0
+        size = min(LARGEST, size * 1.15) if finished else max(SMALLEST, size * 0.8)
     return parts
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from models.vocabulary import Document
 
 HEURISTIC_SHARE = 0.1  # of the time limit
+HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/0004
 RESERVE_S = 0.1  # of the search's time: for its last message to arrive
 RESERVE_SHARE = 0.02
 GRACE_S = 0.5
@@ -96,7 +97,7 @@ class _Run:
     message: str = ""
     end: ChildEnd | None = None
     strategy: str = "heuristic"
-    offset_s: float = 0.0
+    verify_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Read the goals and start the clock."""
@@ -122,14 +123,17 @@ class _Run:
             self.take(Bounded(self.seconds(), "counting", name, bound, COUNTING))
         if warm_start is not None:
             self._offer(warm_start, "warm start")
-        seconds = HEURISTIC_SHARE * self.limits.time_limit_s
+        limit = self.limits.time_limit_s
+        seconds = min(max(HEURISTIC_SHARE * limit, HEURISTIC_S), limit / 2)
         plan = heuristic.heuristic(self.problem, self.limits.seed, seconds)
         if plan is not None:
             self._offer(plan, "heuristic")
         self.spent["heuristic"] = time.monotonic() - began
 
     def _offer(self, plan: Document, phase: str) -> None:
+        began = time.monotonic()
         verdict = self.kind.verify(self.problem, plan)
+        self.verify_s = max(self.verify_s, time.monotonic() - began)
         if verdict.ok:
             objectives = tuple(verdict.objectives[goal.name] for goal in self.goals)
             if not self.plans or lexicographically_better(self.goals, objectives, self.plans[-1].objectives):
@@ -139,21 +143,21 @@ class _Run:
 
     def search(self, child: Child | None) -> None:
         """Let the strategy that fits the size work for the rest of the time."""
-        left = self.deadline.remaining_s()
+        # The answer is verified and explained after the search, which takes as long as the heuristic's plan took.
+        left = self.deadline.remaining_s() - min(2 * self.verify_s, self.limits.time_limit_s / 10)
         seconds = left - RESERVE_S - RESERVE_SHARE * left
         if self.cancel.is_set() or seconds <= 0 or self._closed():
             return
         from optimizer.strategy import Task, search
 
         task = Task(self.kind.name, self.problem, replace(self.limits, time_limit_s=seconds), self.plans[-1].plan if self.plans else None)
-        self.offset_s = self.seconds()
         if child is None:
             search(task, self.take, self.cancel)
             return
         self.end = child.run(
             "optimizer.strategy:search",
             task,
-            deadline_s=max(self.deadline.remaining_s(), 1e-3),
+            deadline_s=max(left, 1e-3),
             memory_gib=self.limits.memory_gib,
             cancel=self.cancel,
             on_message=self.take,

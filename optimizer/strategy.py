@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
+PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
 METHOD_TREE = "branch and bound of the exact program, by {}"
 METHOD_LP = "dual bound of the relaxation by groups, recomputed from its row duals"
 
@@ -162,7 +163,7 @@ class AtScale:
                     incumbents.offer(plan, "guided")
             # The later goals are bounded before the long search begins: a better first goal later only loosens them.
             self._bound_later(source)
-            if not self._done():
+            if not self._done() and incumbents.gap(goals[0]) > PACK_ABOVE:
                 self._pack(source, generated)
         if not self._done():
             rng = random.Random(self._limits.seed)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Job, Node, Problem
 
 Domain = tuple[str, ...]
+_LEVELS = tuple(level.value for level in Level if level is not Level.node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Hosts:
 
 
 def _traits(node: Node, labels: list[str]) -> Hashable:
-    levels = tuple(getattr(node.topology, level.value) is not None for level in Level if level is not Level.node)
+    levels = tuple(getattr(node.topology, name) is not None for name in _LEVELS)
     size = (node.gpus, node.gpu_memory_gib, node.cpu_cores, node.memory_gib)
     return (node.gpu_model, size, node.state, node.reserved_for, levels, _chosen(node.labels, labels))
 

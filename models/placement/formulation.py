@@ -29,11 +29,20 @@ if TYPE_CHECKING:
     from models.placement.formulation_terms import Columns, Handle, Ids, Terms
     from models.placement.schema import Problem
 
-__all__ = ["HASTENING", "build", "extract", "size", "start"]
+__all__ = ["HASTENING", "LINKING", "build", "extract", "size", "start"]
 
 # Rows that follow from the others and only make the search faster. `build(..., hasten=False)` leaves them out, for whoever
 # relaxes rows to explain a conflict: a rule is not relaxed while a copy of it still holds.
 HASTENING = frozenset({"gpu_opened", "gpu_order", "open_for", "room_left"})
+# Rows that say what a column means. All others are rules of a plan, by their names in `Rule`.
+LINKING = frozenset(
+    {
+        *("gang_most", "colocation_domains", "domain_used", "gpu_whole_or_shared", "node_powered"),
+        *("domains_spanned", "node_peak", "goal_floor"),
+        *("gpu_large_enough", "gpu_usable", "gpu_usable_large"),
+        *("fits_cpu", "fits_memory", "fits_gpus", "usable", "usable_fits"),
+    }
+)
 
 _SLACK = 1e-9  # relative: what the sum of a goal's terms may lose to rounding, as in contract.Goal.better
 
@@ -65,6 +74,7 @@ class _Model:
         """State ``lower <= terms <= upper``."""
         if name in HASTENING and not self._hasten:
             return
+        name = str(name)  # a Rule prints as its value, but Pyomo would call the component by its repr
         bounded = (lower, _expression(terms), upper) if lower != upper else (_expression(terms), upper)
         if not ids:
             self.pyomo.add_component(name, pyo.Constraint(expr=bounded))
@@ -100,7 +110,7 @@ def build(
     ``floors`` holds, for goals that come before it, the values attained: each becomes a row ``goal_floor[goal]`` that
     keeps the goal at least as good. ``hasten=False`` leaves out the rows in ``HASTENING``.
 
-    Raises ValueError for a goal that is not among the problem's goals: the model's columns depend on those.
+    Raises ValueError for a goal that is not among the problem's goals (the model's columns depend on those), or is its own floor.
     """
     ordered = problem.ordered_goals()
     goal = ordered[0] if goal is None else goal
@@ -108,11 +118,13 @@ def build(
     for name in (goal, *floors):
         if name not in ordered:
             raise ValueError(f"{name} is not among the goals of the problem: {', '.join(ordered)}")
+    if goal in floors:
+        raise ValueError(f"{goal} cannot be both the goal and a floor")
     goals = {goal, *floors}
     with _collection_paused():
         setting = Setting(problem)
         model = _Model(hasten=hasten)
-        model.declare(rule_columns(setting))
+        model.declare(rule_columns(setting, goals))
         model.declare(goal_columns(setting, goals))
         write_rules(model, setting, goals)
         for name, value in floors.items():
@@ -122,7 +134,6 @@ def build(
                 model.row("goal_floor", (name.value,), terms, lower=value - slack)
             else:
                 model.row("goal_floor", (name.value,), terms, upper=value + slack)
-        # A goal among the floors too has its rows already; writing them twice is an error that Pyomo reports.
         sense = pyo.maximize if SENSES[goal] is Sense.maximise else pyo.minimize
         model.pyomo.add_component("goal", pyo.Objective(expr=_expression(goal_terms(model, setting, goal)), sense=sense))
     return model.pyomo

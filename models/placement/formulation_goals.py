@@ -11,18 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.contract import TOLERANCE, Sense
-from models.placement.formulation_rules import (
-    NAMED_LEVELS,
-    all_workers,
-    kept,
-    opened,
-    shared,
-    topology_columns,
-    whole_gpus,
-    workers_on,
-)
 from models.placement.formulation_residents import Stay
+from models.placement.formulation_sums import all_workers, kept, opened, shared, whole_gpus, workers_on
 from models.placement.formulation_terms import Column, Columns, Handle, Rows, Terms
+from models.placement.formulation_topology import NAMED_LEVELS
 from models.placement.fragmentation import TaskClass, task_classes
 from models.placement.schema import GoalName
 
@@ -40,7 +32,7 @@ SENSES: dict[GoalName, Sense] = dict.fromkeys(GoalName, Sense.minimise) | dict.f
 
 def goal_columns(setting: Setting, goals: set[GoalName]) -> Columns:
     """The columns that these goals need besides those of the rules."""
-    found: Columns = defaultdict(dict, topology_columns(setting, goals))
+    found: Columns = defaultdict(dict)
     if GoalName.topology_distance in goals:
         for demand in setting.demands:
             for level, domains in spanned(setting, demand).items():
@@ -284,7 +276,7 @@ def _usable_gpus(rows: Rows, setting: Setting, tasks: Tasks, host: Host) -> dict
     return found
 
 
-def _usable(  # noqa: PLR0913 - the parts of one node that the caller has at hand
+def _usable(
     rows: Rows,
     setting: Setting,
     host: Host,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from models.placement.classes import own_domain_of
 from models.placement.formulation_residents import Resident, Stay
-from models.placement.formulation_rules import colocation_domains
 from models.placement.formulation_setting import Demand, Setting
 from models.placement.formulation_start import Start
+from models.placement.formulation_topology import colocation_domains
 from models.placement.schema import JobPlacement, Plan, WorkerPlace
 
 if TYPE_CHECKING:

@@ -21,8 +21,10 @@ FAR_REACHING = frozenset({GoalName.fragmentation, GoalName.topology_distance, Go
 
 
 class Stay(StrEnum):
-    """What may become of a running job: it stays for certain (no column), must stay (a column and a row that says so,
-    because it breaks a rule as it runs, and the conflict must have a name), or may be evicted, or also moved.
+    """What may become of a running job.
+
+    It stays for certain (no column), must stay (a column and a row that says so, because it breaks a rule as it runs, and
+    the conflict must have a name), or may be evicted, or also moved.
     """
 
     certain = "certain"

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 from models.contract import TOLERANCE
 from models.placement.formulation_residents import Resident, Stay
+from models.placement.formulation_sums import all_workers, kept, opened, runs, shared, whole_gpus, workers_on
 from models.placement.formulation_terms import Column, Columns, Rows, Terms
+from models.placement.formulation_topology import topology_columns, write_topology
 from models.placement.schema import GoalName, Rule, Use
-from models.vocabulary import Level
 
 if TYPE_CHECKING:
-    from models.placement.formulation_setting import Demand, Gpu, Host, OwnDomain, Setting
-
-NAMED_LEVELS = (Level.site, Level.row, Level.rack, Level.nvlink_domain)
+    from models.placement.formulation_setting import Demand, Gpu, Host, Setting
 
 # ---------------------------------------------------------------- columns
 
 
-def rule_columns(setting: Setting) -> Columns:
-    """The columns that the rules need, whatever the goal."""
-    found: Columns = defaultdict(dict)
+def rule_columns(setting: Setting, goals: set[GoalName]) -> Columns:
+    """The columns that the rules need; the goals add some about domains and power."""
+    found: Columns = defaultdict(dict, topology_columns(setting, goals))
     for number, demand in enumerate(setting.demands):
         found[demand.run][(demand.name,)] = Column(demand.count)
         for place, most in demand.room.items():
@@ -32,8 +31,6 @@ def rule_columns(setting: Setting) -> Columns:
                     found["place_share"][demand.name, node, gpu] = Column(workers)
             else:
                 found["place"][demand.name, node] = Column(most)
-        for domain in colocation_domains(setting, demand):
-            found["run_inside"][demand.name, setting.label(domain)] = Column(demand.count)
     for host in setting.hosts:
         found["open_share"].update({(host.node.id, gpu.name): Column(1) for gpu in host.gpus if not gpu.open})
     for resident in setting.mobile:
@@ -41,115 +38,11 @@ def rule_columns(setting: Setting) -> Columns:
             found["keep"][(resident.name,)] = Column(1)
         if resident.stay is not Stay.must:
             found["evict"][(resident.name,)] = Column(1)
-    return found
-
-
-def topology_columns(setting: Setting, goals: set[GoalName]) -> Columns:
-    """The columns that say which domains a gang uses, and which nodes draw power."""
-    found: Columns = defaultdict(dict)
-    for number, levels in presence_levels(setting, goals).items():
-        demand = setting.demands[number]
-        for level in levels:
-            for domain in setting.domains(demand.room, level):
-                found["use_domain"][demand.name, level.value, setting.label(domain)] = Column(1)
     if setting.problem.power_cap_kw is not None or GoalName.nodes_powered in goals:
         for host in setting.hosts:
             if not host.occupied and (host.demands or host.residents):
                 found["power"][(host.node.id,)] = Column(1)
     return found
-
-
-def colocation_domains(setting: Setting, demand: Demand) -> dict[OwnDomain, list[int]]:
-    """The domains a gang that must be colocated may choose from, with their nodes; none for other jobs."""
-    wish = demand.job.colocate
-    if wish is None or not wish.required or demand.job.workers == 1:
-        return {}
-    return setting.domains(demand.room, wish.level)
-
-
-def presence_levels(setting: Setting, goals: set[GoalName]) -> dict[int, list[Level]]:
-    """The gangs, by demand, whose domains some rule or goal asks for, and at which levels."""
-    found: defaultdict[int, list[Level]] = defaultdict(list)
-    if GoalName.topology_distance in goals:
-        for number, demand in enumerate(setting.demands):
-            if demand.job.workers > 1:
-                found[number] += NAMED_LEVELS
-    for name, other, level in _apart(setting):
-        for position in (name, other):
-            number = setting.demand_of.get(position, -1)
-            if number >= 0 and setting.demands[number].job.workers > 1 and level not in found[number]:
-                found[number].append(level)
-    return dict(found)
-
-
-def _apart(setting: Setting) -> list[tuple[int, int, Level]]:
-    """Who must keep away from whom, at which level, among jobs (positions) that may be in the plan."""
-    position_of = {job.id: position for position, job in enumerate(setting.problem.jobs)}
-    found = []
-    for position, job in enumerate(setting.problem.jobs):
-        wish = job.anti_affinity
-        for other in wish.jobs if wish is not None else ():
-            pair = (position, position_of[other])
-            if wish is not None and all(one in setting.demand_of or one in setting.residents for one in pair):
-                found.append((*pair, wish.level))
-    return list(dict.fromkeys(found))
-
-
-# ---------------------------------------------------------------- sums
-
-
-def workers_on(rows: Rows, setting: Setting, number: int, place: int) -> Terms:
-    """How many workers of a demand are on a node."""
-    demand, node = setting.demands[number], setting.nodes[place].id
-    terms = Terms()
-    if demand.shares:
-        for gpu in setting.share_gpus[number, place]:
-            terms.add(1.0, rows.columns["place_share"][demand.name, node, gpu])
-    else:
-        terms.add(1.0, rows.columns["place"][demand.name, node])
-    return terms
-
-
-def all_workers(rows: Rows, setting: Setting, number: int, places: list[int] | None = None) -> Terms:
-    """How many workers of a demand are on the given nodes, on all of its nodes by default."""
-    terms = Terms()
-    for place in setting.demands[number].room if places is None else places:
-        terms.plus(workers_on(rows, setting, number, place))
-    return terms
-
-
-def kept(rows: Rows, resident: Resident) -> Terms:
-    """1 when a running job stays exactly as it is, else 0."""
-    if resident.stay is Stay.certain:
-        return Terms(1.0)
-    if resident.stay is Stay.evict:
-        return Terms(1.0).add(-1.0, rows.columns["evict"][(resident.name,)])
-    return Terms().add(1.0, rows.columns["keep"][(resident.name,)])
-
-
-def runs(rows: Rows, demand: Demand) -> Terms:
-    """How many jobs of a demand run (a running job: whether it moves)."""
-    return Terms().add(1.0, rows.columns[demand.run][(demand.name,)])
-
-
-def opened(rows: Rows, host: Host, gpu: Gpu) -> Terms:
-    """1 when a GPU is open for sharing, else 0."""
-    return Terms(1.0) if gpu.open else Terms().add(1.0, rows.columns["open_share"][host.node.id, gpu.name])
-
-
-def shared(rows: Rows, setting: Setting, host: Host, gpu: Gpu, *, memory: bool = False) -> Terms:
-    """What columns put on one GPU: shares of it, or GiB of its memory."""
-    terms = Terms()
-    for number in host.demands:
-        demand = setting.demands[number]
-        if demand.shares and gpu.name in setting.share_gpus[number, host.position]:
-            amount = demand.job.gpu_memory_gib if memory else demand.job.gpus_per_worker
-            terms.add(amount, rows.columns["place_share"][demand.name, host.node.id, gpu.name])
-    for position in gpu.sharers:
-        resident = setting.residents[position]
-        amount = resident.job.gpu_memory_gib if memory else resident.job.gpus_per_worker
-        terms.plus(kept(rows, resident), amount * resident.shares[host.position, gpu.index])
-    return terms
 
 
 # ---------------------------------------------------------------- nodes and GPUs
@@ -166,9 +59,7 @@ def write_rules(rows: Rows, setting: Setting, goals: set[GoalName]) -> None:
             _gpu(rows, setting, host, gpu)
     for number in range(len(setting.demands)):
         _gang(rows, setting, number)
-        _colocation(rows, setting, number)
-    _presence(rows, setting, goals)
-    _anti_affinity(rows, setting)
+    write_topology(rows, setting, goals)
     _tenant_quota(rows, setting)
     _running(rows, setting)
     _power(rows, setting)
@@ -188,18 +79,6 @@ def _node_amounts(rows: Rows, setting: Setting, host: Host) -> None:
             resident = setting.residents[position]
             terms.plus(kept(rows, resident), getattr(resident.job, field) * resident.here[host.position])
         rows.row(rule, (host.node.id,), terms, upper=left)
-
-
-def whole_gpus(rows: Rows, setting: Setting, host: Host) -> Terms:
-    """GPUs of the node that are used whole, but for those that certainly are."""
-    terms = Terms()
-    for number in host.demands:
-        if not setting.demands[number].shares:
-            terms.plus(workers_on(rows, setting, number, host.position), setting.demands[number].job.gpus_per_worker)
-    for position in host.residents:
-        resident = setting.residents[position]
-        terms.plus(kept(rows, resident), len(resident.whole.get(host.position, ())))
-    return terms
 
 
 def _node_gpus(rows: Rows, setting: Setting, host: Host) -> None:
@@ -272,70 +151,6 @@ def _gang(rows: Rows, setting: Setting, number: int) -> None:
             rows.row(rule, (demand.name, here), workers_on(rows, setting, number, place), upper=demand.room[place])
     for rule, places in demand.refused.items():
         rows.row(rule, ids, all_workers(rows, setting, number, list(places)), upper=0.0)
-
-
-def _colocation(rows: Rows, setting: Setting, number: int) -> None:
-    """colocation: workers in a domain <= workers of a gang x gangs inside it; every gang that runs is inside one. And spread."""
-    demand = setting.demands[number]
-    inside = Terms()
-    for domain, places in colocation_domains(setting, demand).items():
-        ids = (demand.name, setting.label(domain))
-        here = rows.columns["run_inside"][ids]
-        rows.row(Rule.colocation, ids, all_workers(rows, setting, number, places).add(-demand.job.workers, here), upper=0.0)
-        inside.add(1.0, here)
-    if inside.columns:
-        rows.row("colocation_domains", (demand.name,), inside.plus(runs(rows, demand), -1.0), lower=0.0, upper=0.0)
-    wish = demand.job.spread
-    if wish is None or demand.job.workers <= wish.max_workers:
-        return
-    for domain, places in setting.domains(demand.room, wish.level).items():
-        if sum(demand.room[place] for place in places) > wish.max_workers:
-            terms = all_workers(rows, setting, number, places).plus(runs(rows, demand), -wish.max_workers)
-            rows.row(Rule.spread, (demand.name, setting.label(domain)), terms, upper=0.0)
-
-
-def _presence(rows: Rows, setting: Setting, goals: set[GoalName]) -> None:
-    """domain_used: a gang has workers in a domain only when it uses the domain."""
-    for number, levels in presence_levels(setting, goals).items():
-        demand = setting.demands[number]
-        for level in levels:
-            for domain, places in setting.domains(demand.room, level).items():
-                ids = (demand.name, level.value, setting.label(domain))
-                most = min(demand.job.workers, sum(demand.room[place] for place in places))
-                rows.row(
-                    "domain_used", ids, all_workers(rows, setting, number, places).add(-most, rows.columns["use_domain"][ids]), upper=0.0
-                )
-
-
-def _present(rows: Rows, setting: Setting, position: int, level: Level) -> dict[OwnDomain, Terms]:
-    """For each domain that a job may have workers in: 1 when it has, else 0."""
-    found: defaultdict[OwnDomain, Terms] = defaultdict(Terms)
-    resident = setting.residents.get(position)
-    if resident is not None:
-        for domain in setting.domains(resident.here, level):
-            found[domain].plus(kept(rows, resident))
-    number = setting.demand_of.get(position)
-    if number is not None:
-        demand = setting.demands[number]
-        for domain, places in setting.domains(demand.room, level).items():
-            if demand.job.workers == 1:
-                found[domain].plus(all_workers(rows, setting, number, places))
-            else:
-                found[domain].add(1.0, rows.columns["use_domain"][demand.name, level.value, setting.label(domain)])
-    return found
-
-
-def _anti_affinity(rows: Rows, setting: Setting) -> None:
-    """anti_affinity: of two jobs that keep apart at most one is in each domain."""
-    jobs = setting.problem.jobs
-    for first, second, level in _apart(setting):
-        mine, theirs = _present(rows, setting, first, level), _present(rows, setting, second, level)
-        for domain in mine:
-            if domain in theirs:
-                both = mine[domain].plus(theirs[domain])
-                # Two jobs that stay for certain are apart as they are: no row without a column.
-                if both.columns:
-                    rows.row(Rule.anti_affinity, (jobs[first].id, jobs[second].id, setting.label(domain)), both, upper=1.0)
 
 
 # ---------------------------------------------------------------- the whole

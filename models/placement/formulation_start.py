@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from models.contract import TOLERANCE
 from models.placement.formulation_goals import Tasks, allocated, amount_taken, goal_columns, idle_gpus, share_left, spanned
 from models.placement.formulation_residents import Stay
-from models.placement.formulation_rules import colocation_domains, presence_levels, rule_columns
+from models.placement.formulation_rules import rule_columns
+from models.placement.formulation_topology import colocation_domains, presence_levels
 from models.placement.schema import GoalName
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Start:
     def __init__(self, setting: Setting, plan: Plan) -> None:
         self.setting = setting
         self.goals = set(setting.problem.ordered_goals())
-        declared = [rule_columns(setting), goal_columns(setting, self.goals)]
+        declared = [rule_columns(setting, self.goals), goal_columns(setting, self.goals)]
         self.found: Values = {name: dict.fromkeys(family, 0.0) for part in declared for name, family in part.items()}
         # A column is known by where its value is: so the sums of the rules can be evaluated.
         self.columns: Mapping[str, Mapping[Ids, Handle]] = defaultdict(
@@ -45,9 +46,9 @@ class Start:
     def values(self) -> Values:
         """Every column's value."""
         staying = self._residents()
-        for number, demand in enumerate(self.setting.demands):
+        for demand in self.setting.demands:
             jobs = [job for job in demand.jobs if job in self.placed and job not in staying]
-            self._demand(number, demand, jobs)
+            self._demand(demand, jobs)
         self._open_gpus()
         self._use_domains()
         self._use_nodes()
@@ -72,8 +73,8 @@ class Start:
                 self.found["evict"][(resident.name,)] = 1.0
         return staying
 
-    def _demand(self, number: int, demand: Demand, jobs: list[int]) -> None:
-        """run or move, run_inside, place and place_share."""
+    def _demand(self, demand: Demand, jobs: list[int]) -> None:
+        """Values of run or move, run_inside, place and place_share."""
         setting = self.setting
         self.found[demand.run][(demand.name,)] = float(len(jobs))
         workers = [worker for job in jobs for worker in self.placed[job]]

@@ -14,11 +14,14 @@ from models.placement.ledger import Ledger
 from models.placement.preemption import make_room
 from models.placement.schema import GoalName, Use
 from models.placement.seating import seat_job
+from models.placement.swift import Swift
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from models.placement.schema import Job, Plan, Problem
+
+SWIFT_ABOVE = 1_000_000  # jobs times nodes: beyond this looking at every node for every job takes seconds
 
 __all__ = ["BIG", "density", "fill", "heuristic", "simple_bounds"]
 
@@ -35,7 +38,10 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
         return ledger.plan() if make_room(ledger) else None
     if not book_all_running(ledger):
         return None
-    fill(ledger, waiting(problem), deadline)
+    jobs = order(problem, waiting(problem))
+    if len(jobs) * len(problem.nodes) > SWIFT_ABOVE and problem.power_cap_kw is None:
+        Swift(ledger).seat(jobs, deadline)
+    fill(ledger, jobs, deadline, ordered=True)
     return ledger.plan()
 
 

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 from models.contract import Neighbourhood
 from models.placement.heuristic import order
-from models.placement.schema import AntiAffinity, Job, JobPlacement, Node, Plan, Problem, Running, Tenant, Use
+from models.placement.schema import Job, JobPlacement, Node, Plan, Problem, Running, Tenant, Use
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 FIRST_NODES = 8
 MOST_NODES = 64
 OFFERED = 60  # waiting jobs offered to a part, of each distinct kind at most as many as could fit
 
 
-def neighbourhoods(problem: Problem, plan: Plan, rng: random.Random, size: float = 1.0) -> Iterator[Neighbourhood]:
-    """An endless stream of parts around ``plan``, nodes with idle GPUs first in line; ``size`` scales how many nodes each has."""
+def neighbourhoods(problem: Problem, plan: Plan) -> Callable[[random.Random, float], Neighbourhood | None]:
+    """A source of parts around ``plan``: call it with a random generator and a size (1.0 is usual) for the next part.
+
+    Nodes with idle GPUs come first in line. None when a draw came to nothing: draw again.
+    """
     whole = _Whole(problem, plan)
-    while True:
-        part = whole.part(rng, max(2, min(MOST_NODES, round(FIRST_NODES * size))))
-        if part is not None:
-            yield part
+    return lambda rng, size: whole.part(rng, max(2, min(MOST_NODES, round(FIRST_NODES * size))))
 
 
 class _Whole:
@@ -45,8 +45,15 @@ class _Whole:
             for node in self._nodes_of(job):
                 self.touching[node].append(job.id)
         self.idle = self._idle_gpus()
-        self.unplaced = [problem.jobs[k] for k in order(problem, range(len(problem.jobs))) if problem.jobs[k].id not in self.placed]
+        self.names = [node.id for node in problem.nodes if node.state != "drained"]
+        self.wasteful = [name for name in self.names if self.idle[name] > 1e-6]
+        self.used: defaultdict[str, float] = defaultdict(float)  # GPUs by tenant
+        for placement in plan.placements:
+            job = self.jobs[placement.job]
+            self.used[job.tenant] += job.gpus_per_worker * len(placement.workers)
         self.named = {other for job in problem.jobs if job.anti_affinity for other in (job.id, *job.anti_affinity.jobs)}
+        unplaced = (k for k, job in enumerate(problem.jobs) if job.id not in self.placed and job.running is None and job.id not in self.named)
+        self.waiting = [problem.jobs[k] for k in order(problem, unplaced)]
 
     def _nodes_of(self, job: Job) -> set[str]:
         nodes = {worker.node for worker in self.placed[job.id].workers} if job.id in self.placed else set()
@@ -86,10 +93,8 @@ class _Whole:
 
     def _draw(self, rng: random.Random, count: int) -> set[str]:
         """One node with idle GPUs, others like it, and others at random; in a repack closed under jobs that moved."""
-        names = [node.id for node in self.problem.nodes if node.state != "drained"]
-        wasteful = [name for name in names if self.idle[name] > 1e-6]
         nodes: set[str] = set()
-        for pool, share in ((wasteful or names, 0.5), (names, 1.0)):
+        for pool, share in ((self.wasteful or self.names, 0.5), (self.names, 1.0)):
             wanted = max(1, round(count * share))
             if len(nodes) < wanted:
                 nodes |= set(rng.sample(pool, min(len(pool), wanted - len(nodes))))
@@ -105,7 +110,7 @@ class _Whole:
         held = tuple(self._as_fixed(self.jobs[job], nodes) for job in fixed)
         offered = self._offered(rng, nodes)
         jobs = (*held, *(self.jobs[job] for job in free if self.jobs[job] not in offered), *offered)
-        quotas = self._quotas_left(set(free), {job.id: job for job in held})
+        quotas = self._quotas_left(free, held)
         moves = None
         if self.problem.max_moves is not None:
             moves = self.problem.max_moves - sum(job not in set(free) for job in self.plan.moved)
@@ -114,7 +119,7 @@ class _Whole:
             evictions -= sum(job not in set(free) for job in self.plan.evicted)
         return Problem(
             use=self.problem.use,
-            nodes=tuple(self._as_open(node) for node in self.problem.nodes if node.id in nodes),
+            nodes=tuple(self.nodes[node] for node in sorted(nodes)),
             jobs=jobs,
             tenants=quotas,
             max_moves=moves,
@@ -122,9 +127,6 @@ class _Whole:
             power_cap_kw=self._power_left(nodes),
             goals=self.problem.ordered_goals(),
         )
-
-    def _as_open(self, node: Node) -> Node:
-        return node
 
     def _as_fixed(self, job: Job, nodes: set[str]) -> Job:
         """A job that stays: only its workers inside, running there, without rules that look outside."""
@@ -144,20 +146,23 @@ class _Whole:
     def _offered(self, rng: random.Random, nodes: set[str]) -> tuple[Job, ...]:
         """Some waiting jobs: the first few in greedy order, then others at random."""
         models = {self.nodes[node].gpu_model for node in nodes}
-        fit = [job for job in self.unplaced if job.id not in self.named and (not job.model_speeds or models & set(job.model_speeds)) and job.running is None]
-        if len(fit) <= OFFERED:
-            return tuple(fit)
-        return (*fit[: OFFERED // 2], *rng.sample(fit[OFFERED // 2 :], OFFERED // 2))
+        first, others = self.waiting[: OFFERED // 2], self.waiting[OFFERED // 2 :]
+        drawn = (*first, *rng.sample(others, min(len(others), 2 * OFFERED)))
+        fit = [job for job in drawn if not job.model_speeds or models & set(job.model_speeds)]
+        return tuple(fit[:OFFERED])
 
-    def _quotas_left(self, free: set[str], held: dict[str, Job]) -> tuple[Tenant, ...]:
-        used: defaultdict[str, float] = defaultdict(float)
-        for job, placement in self.placed.items():
-            if job not in free:
-                used[self.jobs[job].tenant] += self.jobs[job].gpus_per_worker * len(placement.workers)
-        for job in held.values():
-            used[job.tenant] -= job.gpus_per_worker * job.workers
+    def _quotas_left(self, free: list[str], held: tuple[Job, ...]) -> tuple[Tenant, ...]:
+        """What the tenants' other jobs leave of the quotas: those of the part, free or held, count again in the part."""
+        inside: defaultdict[str, float] = defaultdict(float)
+        for name in free:
+            if name in self.placed:
+                inside[self.jobs[name].tenant] += self.jobs[name].gpus_per_worker * len(self.placed[name].workers)
+        for job in held:
+            inside[job.tenant] += job.gpus_per_worker * job.workers
         return tuple(
-            tenant if tenant.quota_gpus is None else tenant.model_copy(update={"quota_gpus": max(0.0, tenant.quota_gpus - used[tenant.id])})
+            tenant
+            if tenant.quota_gpus is None
+            else tenant.model_copy(update={"quota_gpus": max(0.0, tenant.quota_gpus - self.used[tenant.id] + inside[tenant.id])})
             for tenant in self.problem.tenants
         )
 
@@ -178,6 +183,3 @@ class _Whole:
             moved=(*(job for job in self.plan.moved if job not in free), *found.moved),
             evicted=(*(job for job in self.plan.evicted if job not in free), *found.evicted),
         )
-
-
-__all__ = ["AntiAffinity", "neighbourhoods"]

@@ -13,7 +13,7 @@ from service.cli.output import complain, show_reasons, show_verdict
 from service.cli.verify import PlanFile, ProblemFile, read_both
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from models.vocabulary import Document
 
 Subject = Annotated[str | None, typer.Option("--subject", metavar="ID", help="Explain only this job, node or tenant.", show_default=False)]
 
@@ -27,19 +27,20 @@ def explain(kind: KindName, file: ProblemFile, plan: PlanFile, subject: Subject 
         complain(f"{plan}: this plan breaks rules, so there is nothing to explain; correct it first")
         show_verdict(verdict, found.goals(problem))
         raise typer.Exit(Exit.infeasible)
-    if subject is not None:
-        _refuse_unknown(subject, found.part("explain").subjects(problem, asked))
 
     from optimizer.solve import explain as explained
 
-    show_reasons(explained(problem, asked, subject), subject)
+    try:
+        reasons = explained(problem, asked, subject)
+    except KeyError:
+        raise BadInputError(_unknown(subject or "", problem)) from None
+    show_reasons(reasons, subject)
 
 
-def _refuse_unknown(subject: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if subject not in names:
-        near = difflib.get_close_matches(subject, names, n=3)
-        cure = (
-            f"did you mean {' or '.join(repr(name) for name in near)}?" if near else f"name one of the {len(names)} that can be explained"
-        )
-        raise BadInputError(f"--subject {subject}: there is nothing of that name to explain; {cure}")
+def _unknown(subject: str, problem: Document) -> str:
+    """What to say of an id that cannot be explained, with the nearest ids of the problem."""
+    parts = [part for _, value in problem if isinstance(value, tuple) for part in value]
+    names = [part.id for part in parts if isinstance(getattr(part, "id", None), str)]
+    near = difflib.get_close_matches(subject, names, n=3)
+    cure = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "name one of the problem's own ids"
+    return f"--subject {subject}: there is nothing of that name to explain; {cure}"

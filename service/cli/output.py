@@ -100,8 +100,9 @@ def _headline(result: Result) -> str:
         "unbounded": "Unbounded: the goal can grow without limit",
         "no_plan": "No plan was found",
     }[result.outcome.value]
+    stopped = "" if result.outcome.value == "infeasible" else f"stopped by {result.stop_reason.value} "
     message = f" {escape(result.message)}" if result.message else ""
-    return f"[bold {colour}]{words}[/] ({result.kind}, stopped by {result.stop_reason.value} after {result.seconds:.2f} s).{message}"
+    return f"[bold {colour}]{words}[/] ({result.kind}, {stopped}after {result.seconds:.2f} s).{message}"
 
 
 def _certificate(certificate: Certificate) -> Table:

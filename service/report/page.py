@@ -36,7 +36,10 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
         summary=_summary(result.kind),
         headline=wording.headline(result),
         result=result,
-        figures=(*drawing.figures, Figure("Time", wording.seconds(result.seconds), f"stopped by {result.stop_reason.value}")),
+        figures=(
+            *drawing.figures,
+            Figure("Time", wording.seconds(result.seconds), f"stopped by {result.stop_reason.value}" if result.plan is not None else ""),
+        ),
         drawing=drawing,
         goals=_goals(result, module),
         gauge=_gauge(result),

@@ -16,7 +16,7 @@ def number(value: float, digits: int = 1) -> str:
     if not math.isfinite(value):
         return "unknown"
     rounded = round(round(value, 6), digits)  # sums of shares carry rounding far beyond the sixth digit
-    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.{digits}f}"
+    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.{digits}f}".rstrip("0")
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -63,7 +63,8 @@ def headline(result: Result) -> str:
         "unbounded": "The goal can grow without limit, so there is no best plan.",
         "no_plan": "No plan was found within the limits. One may still exist.",
     }[result.outcome.value]
-    return f"{outcome} The search ended after {seconds(result.seconds)} because {stopped}."
+    because = "" if result.outcome.value in ("infeasible", "unbounded") else f" because {stopped}"
+    return f"{outcome} The search ended after {seconds(result.seconds)}{because}."
 
 
 def plain_sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from models.placement.schema import Problem
+from models.contract import Reason
+from models.placement.schema import Plan, Problem
 from optimizer.limits import Limits
 from optimizer.result import Conflict, Outcome, Progress, Result, StopReason
 from service.cli import main
@@ -246,3 +247,23 @@ def test_the_progress_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch,
     shown = capsys.readouterr()
     assert "search" in shown.err
     assert not shown.out
+
+
+def test_explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def explain(_problem: Problem, _plan: Plan, subject: str | None) -> tuple[Reason, ...]:
+        if subject not in (None, "late"):
+            raise KeyError(subject)
+        return (Reason("late", "why_not", "node_gpus", ("n0",), "no node has 8 free GPUs", "proved"),)
+
+    install(monkeypatch, fixed(planless(Outcome.no_plan)))
+    monkeypatch.setattr(sys.modules["optimizer.solve"], "explain", explain, raising=False)
+    right, wrong = tmp_path / "right.json", tmp_path / "wrong.json"
+    right.write_text(plan().model_dump_json(), encoding="utf-8")
+    wrong.write_text(plan().model_dump_json().replace('"n0"', '"n2"'), encoding="utf-8")
+    for options in ((), ("--subject", "late")):
+        assert run("explain", "placement", problem_file, right, *options) == 0
+        assert "no node has 8 free GPUs [why_not, node_gpus, proved]" in capsys.readouterr().out
+    assert run("explain", "placement", problem_file, right, "--subject", "lat") == 2
+    assert "did you mean 'late'" in capsys.readouterr().err
+    assert run("explain", "placement", problem_file, wrong) == 3
+    assert "breaks rules" in capsys.readouterr().err
