@@ -28,16 +28,25 @@ def dual_bound(program: LinearProgram, row_duals: Floats, *, tolerance: float = 
 
     Raises ValueError when ``row_duals`` has the wrong shape.
     """
-    given = np.asarray(row_duals, dtype=np.float64)
-    if given.shape != (program.rows,):
-        raise ValueError(f"expected {program.rows} row duals, got shape {given.shape}")
     sign = -1.0 if program.maximise else 1.0
-    duals = _projected(program, sign * given)
+    duals = sign * usable_duals(program, row_duals)
     side = np.where(duals > 0, program.row_lower, program.row_upper)
     from_rows = float(np.sum(np.where(duals == 0.0, 0.0, duals * np.where(duals == 0.0, 0.0, side))))
     reduced = sign * program.cost - program.pulled_back(duals)
     from_columns = _box_minimum(program, reduced, duals, tolerance)
     return sign * (from_rows + from_columns) + program.offset
+
+
+def usable_duals(program: LinearProgram, row_duals: Floats) -> Floats:
+    """The row duals that ``dual_bound`` reckons with: 0 for those that push against an infinite side or are not finite.
+
+    Raises ValueError when ``row_duals`` has the wrong shape.
+    """
+    given = np.asarray(row_duals, dtype=np.float64)
+    if given.shape != (program.rows,):
+        raise ValueError(f"expected {program.rows} row duals, got shape {given.shape}")
+    sign = -1.0 if program.maximise else 1.0
+    return sign * _projected(program, sign * given)
 
 
 def implied_box(program: LinearProgram, *, passes: int = 3) -> tuple[Floats, Floats]:

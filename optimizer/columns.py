@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from optimizer.backend import ProgramStatus
-from optimizer.bounds import dual_bound
+from optimizer.bounds import dual_bound, usable_duals
 from optimizer.incumbents import Spent
 from optimizer.limits import Deadline, Limits
 from optimizer.live import LiveProgram
@@ -76,14 +76,16 @@ def generate(
         result = live.solve(replace(limits, time_limit_s=max(deadline.remaining_s(), 1e-3)), cancel=cancel)
         if result.row_duals is None:
             break
-        priced = source.price(result.row_duals)
+        # Bound and excess at the same duals: those of a solve cut short may have signs that no bound can use.
+        duals = usable_duals(live.program, result.row_duals)
+        priced = source.price(duals)
         excess = priced.excess if program.maximise else -priced.excess
-        bound = dual_bound(live.program, result.row_duals) + excess
+        bound = dual_bound(live.program, duals) + excess
         bound = min(best.bound, bound) if program.maximise else max(best.bound, bound)
-        if result.status is not ProgramStatus.optimal or result.objective is None:
-            return replace(best, bound=bound, rounds=rounds)
         if on_bound is not None and bound != best.bound:
             on_bound(bound)
+        if result.status is not ProgramStatus.optimal or result.objective is None:
+            return replace(best, bound=bound, rounds=rounds)
         complete = abs(bound - result.objective) <= tolerance * max(1.0, abs(bound))
         best = Generated(live, result.values, result.row_duals, result.objective, bound, rounds, complete=complete)
         if complete or not len(priced.cost):

@@ -11,6 +11,7 @@ import math
 import platform
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Pr
 if TYPE_CHECKING:
     from models.contract import Goal, Kind
     from models.vocabulary import Document
+    from optimizer.strategy import Task
 
 HEURISTIC_SHARE = 0.1  # of the time limit
 HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/0004
@@ -38,7 +40,7 @@ OUTPUT_SIZE = 2_000
 _LIBRARIES = ("quartermaster", "highspy", "ortools", "pyomo", "numpy", "pydantic")
 
 
-def solve(  # noqa: PLR0913  (the one entry point: everything but the problem has a default)
+def solve(
     problem: Document,
     limits: Limits | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -95,6 +97,8 @@ class _Run:
     trace: list[Progress] = field(default_factory=list)
     refuted: Refuted | None = None
     message: str = ""
+    faults: list[str] = field(default_factory=list)  # ours, with which the solve could go on
+    listener_failed: bool = False
     end: ChildEnd | None = None
     strategy: str = "heuristic"
     verify_s: float = 0.0
@@ -121,11 +125,17 @@ class _Run:
         heuristic = self.kind.part("heuristic")
         for name, bound in heuristic.simple_bounds(self.problem).items():
             self.take(Bounded(self.seconds(), "counting", name, bound, COUNTING))
-        if warm_start is not None:
+        if isinstance(warm_start, self.kind.plan):
             self._offer(warm_start, "warm start")
+        elif warm_start is not None:
+            self.message = f"the warm start was left aside: it is no plan of the kind {self.kind.name}"
         limit = self.limits.time_limit_s
         seconds = min(max(HEURISTIC_SHARE * limit, HEURISTIC_S), limit / 2)
-        plan = heuristic.heuristic(self.problem, self.limits.seed, seconds)
+        try:
+            plan = heuristic.heuristic(self.problem, self.limits.seed, seconds)
+        except Exception as error:  # noqa: BLE001  (the search may do without: report, do not give up)
+            plan = None
+            self.faults.append(f"the heuristic failed: {type(error).__name__}: {error}")
         if plan is not None:
             self._offer(plan, "heuristic")
         self.spent["heuristic"] = time.monotonic() - began
@@ -140,6 +150,8 @@ class _Run:
                 self.take(Found(self.seconds(), phase, plan, objectives))
         elif phase == "warm start":
             self.message = f"the warm start was left aside: {verdict.violations[0].message}"
+        else:
+            self.faults.append(f"the {phase}'s plan breaks {verdict.violation_count} rule(s): {verdict.violations[0].message}")
 
     def search(self, child: Child | None) -> None:
         """Let the strategy that fits the size work for the rest of the time."""
@@ -152,7 +164,7 @@ class _Run:
 
         task = Task(self.kind.name, self.problem, replace(self.limits, time_limit_s=seconds), self.plans[-1].plan if self.plans else None)
         if child is None:
-            search(task, self.take, self.cancel)
+            self._search_here(search, task)
             return
         self.end = child.run(
             "optimizer.strategy:search",
@@ -164,6 +176,15 @@ class _Run:
             grace_s=GRACE_S,
         )
 
+    def _search_here(self, search: Callable[..., None], task: Task) -> None:
+        began = time.monotonic()
+        try:
+            search(task, self.take, self.cancel)
+        except Exception:
+            if self.listener_failed:
+                raise
+            self.end = ChildEnd("error", None, traceback.format_exc(), time.monotonic() - began, 0.0)
+
     def take(self, message: Message) -> None:
         """Note one message of the search and pass it on as progress of the first goal."""
         if isinstance(message, Spent):
@@ -171,6 +192,8 @@ class _Run:
         elif isinstance(message, Refuted):
             self.refuted = message
         elif isinstance(message, Found):
+            if self.plans and not lexicographically_better(self.goals, message.objectives, self.plans[-1].objectives):
+                return
             self.plans.append(message)
             del self.plans[:-3]  # the last is the best; two more in case the last does not stand up to verification
             if message.phase not in ("heuristic", "warm start", "start"):
@@ -192,7 +215,11 @@ class _Run:
         progress = Progress(self.seconds(), phase, incumbent, bound, gap)
         self.trace.append(progress)
         if self.on_progress is not None:
-            self.on_progress(progress)
+            try:
+                self.on_progress(progress)
+            except BaseException:
+                self.listener_failed = True
+                raise
 
     def _closed(self) -> bool:
         return bool(self.plans) and all(certificate.gap <= self.limits.gap for certificate in self._goals(self.plans[-1].objectives))
@@ -223,12 +250,18 @@ class _Run:
         if not verdict.ok:
             broken = "; ".join(violation.message for violation in verdict.violations[:5])
             return f"the plan of phase '{found.phase}' breaks {verdict.violation_count} rule(s): {broken}"
-        first = self.goals[0]
-        objective, bounded = verdict.objectives[first.name], self.bounds.get(first.name)
-        if bounded is not None:
-            beyond = objective - bounded.bound if first.sense is Sense.maximise else bounded.bound - objective
+        if self.refuted is not None:
+            return f"the search called the problem infeasible, and the plan of phase '{found.phase}' breaks no rule"
+        for goal, told in zip(self.goals, found.objectives, strict=True):
+            if abs(told - verdict.objectives[goal.name]) > CROSSING * max(1.0, abs(told)):
+                return f"the plan of phase '{found.phase}' was told to have {goal.name} {told:g}, it has {verdict.objectives[goal.name]:g}"
+            objective, bounded = verdict.objectives[goal.name], self.bounds.get(goal.name)
+            if bounded is None:
+                continue
+            beyond = objective - bounded.bound if goal.sense is Sense.maximise else bounded.bound - objective
             if beyond > CROSSING * max(1.0, abs(objective)):
-                return f"the plan of phase '{found.phase}' has {first.name} {objective:g}, beyond the bound {bounded.bound:g} ({bounded.method})"
+                said = f"{goal.name} {objective:g}, beyond its bound {bounded.bound:g} ({bounded.method})"
+                return f"the plan of phase '{found.phase}' has {said}"
         return ""
 
     def _goals(self, objectives: tuple[float, ...]) -> tuple[GoalCertificate, ...]:
@@ -272,7 +305,7 @@ class _Run:
 
     def _without_plan(self, failure: str) -> Result:
         if failure:
-            return self._made(Outcome.no_plan, StopReason.crash, failure=failure)
+            return self._made(Outcome.no_plan, StopReason.crash, failure=f"{failure}{self._crash_report() or ''}".rstrip())
         if self.refuted is not None:
             return self._made(Outcome.infeasible, StopReason.gap, conflict=self.refuted.conflict)
         return self._made(Outcome.no_plan, self._stopped(), failure=self._crash_report())
@@ -304,9 +337,10 @@ class _Run:
         return StopReason.deadline
 
     def _crash_report(self) -> str | None:
+        reports = list(self.faults)
         if self.end is not None and self.end.reason in ("crash", "error"):
-            return self.end.message[-OUTPUT_SIZE:]
-        return None
+            reports.append(self.end.message[-OUTPUT_SIZE:])
+        return "\n".join(reports) or None
 
 
 def _nothing_proved(goal: Goal) -> float:

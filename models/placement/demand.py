@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.contract import TOLERANCE
 from models.placement.ledger import SLACK
 from models.placement.schema import GoalName
 
@@ -44,6 +45,11 @@ class Shape:
     def whole(self) -> int:
         """The number of whole GPUs, 0 for a share."""
         return int(self.gpus) if self.gpus >= 1 else 0
+
+    @property
+    def gpus_used(self) -> int:
+        """The number of GPUs that it uses, wholly or in part."""
+        return max(self.whole, int(self.gpus > 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,12 @@ class Stock:
         most = MOST_PER_NODE
         for free, need in ((self.cpu_cores, shape.cpu_cores), (self.memory_gib, shape.memory_gib)):
             if need > 0:
-                most = min(most, np.floor((free + SLACK) / need))
+                most = min(most, np.floor((free + TOLERANCE) / need))
         if shape.whole:
             most = min(most, self.whole // shape.whole)
         elif shape.gpus > 0:
-            per_gpu = sum(np.floor((free + SLACK) / shape.gpus) for free in self.slots)
-            most = min(most, per_gpu + self.whole * np.floor((1.0 + SLACK) / shape.gpus))
+            per_gpu = sum(np.floor((free + 2 * TOLERANCE) / shape.gpus) for free in self.slots)  # slots are rounded to TOLERANCE
+            most = min(most, per_gpu + self.whole * np.floor((1.0 + TOLERANCE) / shape.gpus))
         return float(max(most, 0.0))
 
 

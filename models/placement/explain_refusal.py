@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.contract import TOLERANCE, Reason, Sense
-from models.placement.explain_rest import STATIC, workers_by_share
+from models.placement.explain_rest import STATIC
 from models.placement.explain_room import Room, most
 from models.placement.explain_words import MOST_IDS, amount, gpus_of_worker, listed, many, workers_wanted
 from models.placement.goals import goals
@@ -67,7 +67,7 @@ def _no_room(room: Room, given: str) -> Iterator[Reason]:
     # That no node accepts the model does not depend on what else is in the plan.
     told = "" if rule in STATIC else f", {given}"
     yield _reason(room, rule, ids, f"{text}{told}.")
-    if room.fewest > 1:
+    if room.fewest > 1 and room.total != counts.workers:
         told = f"There is room for {amount(room.total)} of its {many(room.job.workers, 'worker')}"
         needed = f" and it needs {amount(room.fewest)}" if room.fewest < room.job.workers else ""
         yield _reason(room, Rule.gang, (room.job.id,), f"{told}{needed}, {given}.")
@@ -136,11 +136,13 @@ def _free_text(room: Room, counts: _Funnel, rule: Rule) -> tuple[str, tuple[str,
         return f"{amount(able)} {where} are in no domain with a job that it must keep away from ({listed(foes)})", (job.id, *foes)
     free, need = _free(room, rule)
     best = int(nodes[np.argmax(free[nodes])]) if len(nodes) else 0
-    at_most = f"the most is {amount(round(float(max(free[best], 0.0)), 6))}{_unit(rule)}, on node {layout.problem.nodes[best].id}"
+    name, largest = layout.problem.nodes[best].id, round(float(free[best]), 6)
+    at_most = f"the most is {amount(largest)}{_unit(rule)}, on node {name}" if largest > 0 else "nothing of it is free"
     if room.fewest == 1:
-        return f"None {where} has {need} ({at_most})", (layout.problem.nodes[best].id,)
-    text = f"The {many(len(nodes), 'node')} {_having(room, counts.passed)} have {need} for {amount(counts.workers)} of its {workers_wanted(job)}"
-    return f"{text} ({at_most})", (layout.problem.nodes[best].id,)
+        return f"None {where} has {need} ({at_most})", (name,)
+    found = f"{amount(counts.workers)} of its {many(job.workers, 'worker')} find {need}"
+    needed = f", and it needs {amount(room.fewest)}" if room.fewest < job.workers else ""
+    return f"On the {many(len(nodes), 'node')} {_having(room, counts.passed)}, only {found} ({at_most}){needed}", (name,)
 
 
 def _having(room: Room, passed: list[Rule]) -> str:
@@ -153,10 +155,8 @@ def _free(room: Room, rule: Rule) -> tuple[Floats, str]:
     """What is free of a rule's resource on each node, and what one worker needs of it, in words."""
     rest, job = room.rest, room.job
     if rule is Rule.gpu_share:
-        able = workers_by_share(rest, job.gpus_per_worker, job.gpu_memory_gib) > 0
-        # Of the GPUs that have the memory, where any has: the share is what is told.
         has_memory = rest.gpu_memory + TOLERANCE >= job.gpu_memory_gib
-        share = np.where(has_memory if not able.any() else rest.layout.exists, rest.share, 0.0)
+        share = np.where(has_memory, rest.share, 0.0)
         return share.max(axis=1, initial=0.0), gpus_of_worker(job)
     if rule is Rule.node_gpus:
         return rest.untouched.sum(axis=1).astype(np.float64), gpus_of_worker(job)

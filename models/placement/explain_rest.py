@@ -29,7 +29,10 @@ STATIC = (Rule.accepted_model, Rule.node_selector, Rule.drained, Rule.reserved, 
 
 
 class Layout:
-    """What depends on the problem alone: sizes of nodes and jobs as arrays, domains, who keeps away from whom."""
+    """What depends on the problem alone: sizes of nodes and jobs as arrays, domains, who keeps away from whom.
+
+    ``model_of`` has the place of each node's GPU model in ``models``, -1 for a node without GPUs.
+    """
 
     def __init__(self, problem: Problem) -> None:
         """Read the problem once."""
@@ -42,6 +45,9 @@ class Layout:
         self.gpus: Ints = np.array([node.gpus for node in nodes], dtype=np.int64)
         self.power: Floats = np.array([node.power_kw for node in nodes])
         self.gpu_limit: Floats = np.array([np.inf if node.gpu_memory_gib is None else node.gpu_memory_gib for node in nodes])
+        self.models: tuple[str, ...] = tuple(sorted({node.gpu_model for node in nodes if node.gpu_model is not None}))
+        numbers = {model: number for number, model in enumerate(self.models)}
+        self.model_of: Ints = np.array([numbers.get(node.gpu_model or "", -1) for node in nodes], dtype=np.int64)
         self.exists: Bools = np.arange(int(self.gpus.max(initial=0)))[None, :] < self.gpus[:, None]
         sizes = [(job.cpu_cores, job.memory_gib, job.gpus_per_worker, job.gpu_memory_gib) for job in jobs]
         self.job_sizes: Floats = np.array(sizes, dtype=np.float64).reshape(len(jobs), 4)

@@ -26,9 +26,9 @@ MOST_SEATED = 1e-6
 
 
 def seat_guided(
-    relaxation: Relaxation, values: Floats, ledger: Ledger, deadline: float, *, only: Callable[[Job], bool] | None = None
+    relaxation: Relaxation, values: Floats, ledger: Ledger, deadline: float, *, only: Callable[[int], bool] | None = None
 ) -> None:
-    """Seat in ``ledger`` the jobs that the relaxation runs at ``values``; with ``only`` just those jobs for which it is true."""
+    """Seat in ``ledger`` the jobs that the relaxation runs at ``values``; with ``only`` just those for whose position it is true."""
     problem = ledger.problem
     seats = np.zeros((len(relaxation.shapes), len(relaxation.stocks)))
     seats[relaxation.seat_shape, relaxation.seat_stock] = values[relaxation.seat_columns]
@@ -40,7 +40,7 @@ def seat_guided(
         job = problem.jobs[place]
         if time.monotonic() > deadline:
             break
-        if only is not None and not only(job):
+        if only is not None and not only(place):
             continue
         stocks = np.flatnonzero(seats[shape] >= min(job.workers, 1) - MOST_SEATED)
         fullest = stocks[np.argsort(-seats[shape][stocks])]

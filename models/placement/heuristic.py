@@ -6,12 +6,13 @@ the most valuable per GPU first (or the largest first when only GPUs count), eac
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
 from models.placement.bounds import BIG, density, simple_bounds
 from models.placement.ledger import Ledger
-from models.placement.preemption import make_room
+from models.placement.preemption import make_room, running_unlawfully
 from models.placement.schema import GoalName, Use
 from models.placement.seating import seat_job
 from models.placement.swift import Swift
@@ -35,7 +36,7 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
     deadline = time.monotonic() + seconds
     ledger = Ledger(problem)
     if problem.use is Use.preempt:
-        return ledger.plan() if make_room(ledger) else None
+        return ledger.plan() if make_room(ledger, deadline) else None
     if not book_all_running(ledger):
         return None
     jobs = order(problem, waiting(problem))
@@ -51,20 +52,34 @@ def waiting(problem: Problem) -> list[int]:
 
 
 def book_all_running(ledger: Ledger) -> bool:
-    """Seat all running jobs where they are; in a repack those on drained nodes elsewhere. False when a rule then breaks."""
+    """Seat all running jobs where they are; in a repack those that may not stay there elsewhere. False when a rule then breaks.
+
+    In a repack those that find no room are evicted, where that is allowed.
+    """
     problem = ledger.problem
-    drained = {node.id for node in problem.nodes if node.state == "drained"}
-    must_leave = []
     for place, job in enumerate(problem.jobs):
         if job.running is not None:
-            if drained and any(worker.node in drained for worker in job.running.workers):
-                must_leave.append(place)
-            else:
-                ledger.book_running(place)
-    if problem.max_moves is not None and len(must_leave) > problem.max_moves:
+            ledger.book_running(place)
+    unlawful = running_unlawfully(ledger)
+    if unlawful and problem.use is not Use.repack:
         return False
-    moved = all(seat_job(ledger, place) for place in must_leave)
-    return moved and ledger.power_left >= -1e-6 and all(left >= -1e-6 for left in ledger.quota.values())  # noqa: PLR2004
+    for place in unlawful:
+        ledger.unbook(place)
+    moves = math.inf if problem.max_moves is None else problem.max_moves
+    evictions = problem.max_evictions or 0
+    for place in sorted(unlawful, key=lambda place: -_size(problem.jobs[place])):
+        running = problem.jobs[place].running
+        if moves > 0 and seat_job(ledger, place):
+            moves -= 1
+        elif evictions > 0 and running is not None and running.evictable:
+            evictions -= 1
+        else:
+            return False
+    return ledger.sound()
+
+
+def _size(job: Job) -> float:
+    return job.gpus_per_worker * job.workers
 
 
 def order(problem: Problem, jobs: Iterable[int]) -> list[int]:

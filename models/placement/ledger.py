@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SLACK = TOLERANCE / 10  # well inside the verifier's tolerance, well above the rounding of a thousand additions
 UNLIMITED = 1e18
+MANY = 2**31 - 1  # workers: more than any node is asked for
 
 Seat = tuple[int, tuple[int, ...]]  # position of the node, indices of the GPUs
 
@@ -149,11 +150,11 @@ class Ledger:
         elif size > 0:
             room = self._share_room(size, job.gpu_memory_gib).sum(axis=1)
         else:
-            room = np.full(len(self.cpu), np.iinfo(np.int32).max, dtype=np.int64)
+            room = np.full(len(self.cpu), MANY, dtype=np.int64)
         room = np.where(self.host_mask(job), room, 0)
         for free, need in ((self.cpu, job.cpu_cores), (self.memory, job.memory_gib)):
             if need > 0:
-                room = np.minimum(room, np.floor((free + SLACK) / need).astype(np.int64))
+                room = np.minimum(room, _times(free, need))
         if self.power_left < UNLIMITED / 2:
             room[(self.workers == 0) & (self.power > self.power_left + SLACK)] = 0
         if place in self._foes:
@@ -161,14 +162,27 @@ class Ledger:
         return np.maximum(room, 0)
 
     def _share_room(self, size: float, gpu_memory: float) -> Ints:
-        room = np.floor((self.share + SLACK) / size).astype(np.int64)
-        if gpu_memory:
-            room = np.minimum(room, np.floor((self.gpu_memory + SLACK) / gpu_memory).astype(np.int64))
-        return room
+        room = _times(self.share, size)
+        return np.minimum(room, _times(self.gpu_memory, gpu_memory)) if gpu_memory else room
 
     def has_foes(self, place: int) -> bool:
         """Whether some anti-affinity concerns the job, its own or another's."""
         return place in self._foes
+
+    def meets_foe(self, place: int) -> bool:
+        """Whether the job, booked, shares a domain with a booked job that it must keep apart from."""
+        mine = [node for node, _ in self.seats.get(place, ())]
+        for other, level in self._foes.get(place, ()):
+            domains, _ = self.domains(level)
+            if np.isin(domains[mine], domains[[node for node, _ in self.seats.get(other, ())]]).any():
+                return True
+        return False
+
+    def sound(self) -> bool:
+        """Whether no capacity, quota or power is overdrawn: running jobs are booked without asking."""
+        arrays = (self.cpu, self.memory, self.share, self.gpu_memory, self.whole)
+        least = min(float(array.min(initial=0.0)) for array in arrays)
+        return min(least, self.power_left, *self.quota.values()) >= -TOLERANCE
 
     def _shut_out(self, place: int, room: Ints) -> None:
         for other, level in self._foes[place]:
@@ -231,6 +245,11 @@ class Ledger:
         for placement in plan.placements:
             seats = [(self.node_position[worker.node], worker.gpus) for worker in placement.workers]
             self.book(self.position[placement.job], seats)
+
+
+def _times(free: Floats, need: float) -> Ints:
+    """How many times ``need`` (above 0) goes into what is free, at most MANY; same shape as ``free``."""
+    return np.minimum(np.floor((free + SLACK) / need), MANY).astype(np.int64)
 
 
 def _foes(problem: Problem, position: dict[str, int]) -> dict[int, list[tuple[int, Level]]]:

@@ -1,17 +1,19 @@
 """Neighbourhoods of a plan: a few nodes and what is on them as a problem of their own, the rest held fixed.
 
-Jobs that lie wholly on the chosen nodes are free again, together with some that wait; all others stay. The part is
-small enough for the exact program, and its plan merged into the whole one obeys every rule again.
+Jobs that lie wholly on the chosen nodes are free again, together with some that wait; all others stay. Jobs that an
+anti-affinity concerns stay too: their rule looks outside. The part is small enough for the exact program, and its plan
+merged into the whole one obeys every rule again.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from models.contract import Neighbourhood
 from models.placement.heuristic import order
-from models.placement.schema import Job, JobPlacement, Node, Plan, Problem, Running, Tenant, Use
+from models.placement.schema import Job, JobPlacement, Plan, Problem, Running, Tenant, Use
 
 if TYPE_CHECKING:
     import random
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 FIRST_NODES = 8
 MOST_NODES = 64
-OFFERED = 60  # waiting jobs offered to a part, of each distinct kind at most as many as could fit
+OFFERED = 60  # waiting jobs offered to a part
+IDLE = 1e-6  # of a GPU: a node with more than this has idle ones
 
 
 def neighbourhoods(problem: Problem, plan: Plan) -> Callable[[random.Random, float], Neighbourhood | None]:
@@ -40,24 +43,26 @@ class _Whole:
         self.jobs = {job.id: job for job in problem.jobs}
         self.placed = {placement.job: placement for placement in plan.placements}
         self.plan = plan
-        self.touching: defaultdict[str, list[str]] = defaultdict(list)  # jobs by node, where they are and where they ran
-        for job in problem.jobs:
-            for node in self._nodes_of(job):
-                self.touching[node].append(job.id)
+        self.at = {job.id: self._nodes_of(job) for job in problem.jobs}  # where a job is and where it ran
+        self.touching: defaultdict[str, list[str]] = defaultdict(list)  # the same the other way round
+        for name, nodes in self.at.items():
+            for node in nodes:
+                self.touching[node].append(name)
         self.idle = self._idle_gpus()
         self.names = [node.id for node in problem.nodes if node.state != "drained"]
-        self.wasteful = [name for name in self.names if self.idle[name] > 1e-6]
+        self.wasteful = [name for name in self.names if self.idle[name] > IDLE]
         self.used: defaultdict[str, float] = defaultdict(float)  # GPUs by tenant
         for placement in plan.placements:
             job = self.jobs[placement.job]
             self.used[job.tenant] += job.gpus_per_worker * len(placement.workers)
-        self.named = {other for job in problem.jobs if job.anti_affinity for other in (job.id, *job.anti_affinity.jobs)}
-        unplaced = (k for k, job in enumerate(problem.jobs) if job.id not in self.placed and job.running is None and job.id not in self.named)
-        self.waiting = [problem.jobs[k] for k in order(problem, unplaced)]
+        self.apart = {other for job in problem.jobs if job.anti_affinity for other in (job.id, *job.anti_affinity.jobs)}
+        unplaced = {job.id for job in problem.jobs if job.running is None} - self.placed.keys() - self.apart
+        self.waiting = [problem.jobs[k] for k in order(problem, (k for k, job in enumerate(problem.jobs) if job.id in unplaced))]
 
     def _nodes_of(self, job: Job) -> set[str]:
-        nodes = {worker.node for worker in self.placed[job.id].workers} if job.id in self.placed else set()
-        return nodes | ({worker.node for worker in job.running.workers} if job.running is not None else set())
+        now = self.placed[job.id].workers if job.id in self.placed else ()
+        before = job.running.workers if job.running is not None else ()
+        return {worker.node for worker in (*now, *before)}
 
     def _idle_gpus(self) -> dict[str, float]:
         idle = {node.id: float(node.gpus) for node in self.problem.nodes if node.state != "drained"}
@@ -73,13 +78,10 @@ class _Whole:
         """A part of about ``count`` nodes, or None when the draw was no good."""
         nodes = self._draw(rng, count)
         inside = sorted({job for node in nodes for job in self.touching[node]})
-        free = [job for job in inside if self._nodes_of(self.jobs[job]) <= nodes and job not in self.named and not self._held(self.jobs[job])]
-        if self.problem.use is Use.repack:
-            if len(free) < len(inside):
-                return None  # a job half inside cannot be held still in a repack: draw again
-            fixed: list[str] = []
-        else:
-            fixed = [job for job in inside if job not in set(free)]
+        free = [job for job in inside if self._is_free(job, nodes)]
+        if not nodes or (self.problem.preempt_for is not None and self.problem.preempt_for not in free):
+            return None
+        fixed = [job for job in inside if job in self.placed and job not in free]  # whoever was evicted from outside stays so
         part = self._problem(rng, nodes, free, fixed)
         start = Plan(
             placements=tuple(self._cut(job, nodes) for job in [*fixed, *free] if job in self.placed),
@@ -88,40 +90,48 @@ class _Whole:
         )
         return Neighbourhood(part, start, lambda found: self._merged(found, set(free), set(fixed)))
 
-    def _held(self, job: Job) -> bool:
-        return self.problem.use is Use.place and job.running is not None
+    def _is_free(self, name: str, nodes: set[str]) -> bool:
+        held = self.problem.use is Use.place and self.jobs[name].running is not None
+        return self.at[name] <= nodes and name not in self.apart and not held
 
     def _draw(self, rng: random.Random, count: int) -> set[str]:
-        """One node with idle GPUs, others like it, and others at random; in a repack closed under jobs that moved."""
-        nodes: set[str] = set()
+        """Half of the nodes among those with idle GPUs, half among all; in a preemption those of its job as well."""
+        nodes = set(self.at[self.problem.preempt_for]) if self.problem.preempt_for is not None else set()
         for pool, share in ((self.wasteful or self.names, 0.5), (self.names, 1.0)):
             wanted = max(1, round(count * share))
             if len(nodes) < wanted:
                 nodes |= set(rng.sample(pool, min(len(pool), wanted - len(nodes))))
-        if self.problem.use is Use.repack:
-            for job in [job for node in sorted(nodes) for job in self.touching[node]]:
-                nodes |= self._nodes_of(self.jobs[job])
-        return nodes
+        return self._closed(nodes) if self.problem.use is Use.repack else nodes
+
+    def _closed(self, nodes: set[str]) -> set[str]:
+        """In a repack no job can be held still: the nodes of the jobs on ``nodes`` too, without those that have jobs outside even so."""
+        nodes = nodes.union(*(self.at[job] for node in nodes for job in self.touching[node]))
+        while True:
+            outside = {job for node in nodes for job in self.touching[node] if not self._is_free(job, nodes)}
+            if not outside:
+                return nodes
+            nodes = nodes.difference(*(self.at[job] for job in outside))
 
     def _cut(self, job: str, nodes: set[str]) -> JobPlacement:
         return JobPlacement(job=job, workers=tuple(worker for worker in self.placed[job].workers if worker.node in nodes))
 
     def _problem(self, rng: random.Random, nodes: set[str], free: list[str], fixed: list[str]) -> Problem:
         held = tuple(self._as_fixed(self.jobs[job], nodes) for job in fixed)
-        offered = self._offered(rng, nodes)
-        jobs = (*held, *(self.jobs[job] for job in free if self.jobs[job] not in offered), *offered)
+        offered = self._offered(rng, nodes) if self.problem.use is not Use.preempt else ()
+        jobs = (*held, *(self.jobs[job] for job in free), *offered)
         quotas = self._quotas_left(free, held)
         moves = None
         if self.problem.max_moves is not None:
-            moves = self.problem.max_moves - sum(job not in set(free) for job in self.plan.moved)
+            moves = self.problem.max_moves - len(set(self.plan.moved) - set(free))
         evictions = self.problem.max_evictions
         if evictions is not None:
-            evictions -= sum(job not in set(free) for job in self.plan.evicted)
+            evictions -= len(set(self.plan.evicted) - set(free))
         return Problem(
             use=self.problem.use,
             nodes=tuple(self.nodes[node] for node in sorted(nodes)),
             jobs=jobs,
             tenants=quotas,
+            preempt_for=self.problem.preempt_for,
             max_moves=moves,
             max_evictions=evictions,
             power_cap_kw=self._power_left(nodes),
@@ -146,10 +156,17 @@ class _Whole:
     def _offered(self, rng: random.Random, nodes: set[str]) -> tuple[Job, ...]:
         """Some waiting jobs: the first few in greedy order, then others at random."""
         models = {self.nodes[node].gpu_model for node in nodes}
+        gpus = [self.nodes[node].gpus for node in nodes]
         first, others = self.waiting[: OFFERED // 2], self.waiting[OFFERED // 2 :]
         drawn = (*first, *rng.sample(others, min(len(others), 2 * OFFERED)))
-        fit = [job for job in drawn if not job.model_speeds or models & set(job.model_speeds)]
-        return tuple(fit[:OFFERED])
+        fit = (
+            job
+            for job in drawn
+            if (not job.model_speeds or models & job.model_speeds.keys())
+            and job.gpus_per_worker <= max(gpus)
+            and job.gpus_per_worker * (job.workers_min or job.workers) <= sum(gpus)
+        )
+        return tuple(islice(fit, OFFERED))
 
     def _quotas_left(self, free: list[str], held: tuple[Job, ...]) -> tuple[Tenant, ...]:
         """What the tenants' other jobs leave of the quotas: those of the part, free or held, count again in the part."""

@@ -21,12 +21,14 @@ from models.program_builder import ProgramBuilder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.placement.demand import Shape
     from models.placement.ledger import Ledger, Seat
     from models.placement.relaxation import Relaxation
     from models.program import Floats, Ints, LinearProgram
 
 USED = 1e-6  # a column of the relaxation counts as used above this
 LOSS = 0.0025  # patterns that lose up to this share of their node's price are all taken in one round
+FREE = ("node_cpu", "node_memory", "node_gpus", "gpu_memory")  # rules about what is free on a node, one row a stock
 LEANING = 1e-6  # tips the scale, among patterns of equal worth, to the one that fills more
 
 
@@ -82,7 +84,8 @@ class Packing:
         amounts = self._values[relaxation.seat_columns][seats]
         builder = ProgramBuilder(maximise=True)
         upper = np.minimum(relaxation.seat_most[seats], np.ceil(amounts - USED))
-        place = builder.add_columns("place", [(int(s),) for s in seats], cost=np.maximum(worth, 0.0) + LEANING * gpus, upper=upper, integer=True)
+        cost = np.maximum(worth, 0.0) + LEANING * gpus
+        place = builder.add_columns("place", [(int(s),) for s in seats], cost=cost, upper=upper, integer=True)
         per_node = [self._slots_per_node(relaxation.cuts[k][0]) for k in cuts]
         cut = builder.add_columns("cut", [(k,) for k in cuts], upper=per_node, integer=True)
         columns = np.arange(place.start, place.stop)
@@ -91,13 +94,13 @@ class Packing:
         for name, need, free, more in (
             ("node_cpu", [shape.cpu_cores for shape in shapes], stock.cpu_cores, None),
             ("node_memory", [shape.memory_gib for shape in shapes], stock.memory_gib, None),
-            ("gpu_memory", [shape.gpu_memory_gib * max(shape.whole, 1) * (shape.gpus > 0) for shape in shapes], stock.gpu_memory_gib, None),
+            ("gpu_memory", [shape.gpu_memory_gib * shape.gpus_used for shape in shapes], stock.gpu_memory_gib, None),
             ("node_gpus", [shape.whole for shape in shapes], float(stock.whole), whole_cut),
         ):
             index = columns if more is None else np.concatenate((columns, cut_columns))
             value = np.array(need, dtype=np.float64) if more is None else np.concatenate((need, more))
             scale = max(free, 1.0)  # rows near 1: HiGHS's tolerance is absolute
-            builder.add_rows(name, [()], upper=free / scale, row_index=np.zeros(len(index), dtype=int), column_index=index, coefficient=value / scale)
+            builder.add_rows(name, [()], upper=free / scale, row_index=0, column_index=index, coefficient=value / scale)
         self._add_cut_rows(builder, shapes, columns, cuts, cut_columns)
         return builder.build()
 
@@ -105,10 +108,10 @@ class Packing:
         relaxation = self.relaxation
         return relaxation.slots[slot].count / len(relaxation.stocks[relaxation.slots[slot].stock].nodes)
 
-    def _add_cut_rows(self, builder: ProgramBuilder, shapes: Sequence[object], columns: Ints, cuts: list[int], cut_columns: Ints) -> None:
+    def _add_cut_rows(self, builder: ProgramBuilder, shapes: Sequence[Shape], columns: Ints, cuts: list[int], cut_columns: Ints) -> None:
         relaxation = self.relaxation
-        shares = [(relaxation.size_of[shape.share], column) for shape, column in zip(shapes, columns, strict=True) if shape.share]  # type: ignore[attr-defined]
-        entries = [(size, int(column), 1.0) for size, column in shares]
+        sized = [(shape.share, int(column)) for shape, column in zip(shapes, columns, strict=True) if shape.share]
+        entries = [(relaxation.size_of[share], column, 1.0) for share, column in sized]
         slots = sorted({relaxation.cuts[k][0] for k in cuts})
         slot_entries = []
         for k, column in zip(cuts, cut_columns.tolist(), strict=True):
@@ -118,9 +121,9 @@ class Packing:
         rows, places, amounts = np.array(entries, dtype=np.float64).reshape(-1, 3).T
         ids = [(size,) for size in range(len(relaxation.sizes))]
         builder.add_rows("gpu_share", ids, upper=0.0, row_index=rows, column_index=places.astype(np.int64), coefficient=amounts)
-        rows, places = np.array(slot_entries, dtype=np.int64).reshape(-1, 2).T
+        slot_rows, slot_columns = np.array(slot_entries, dtype=np.int64).reshape(-1, 2).T
         upper = np.array([self._slots_per_node(slot) for slot in slots])
-        builder.add_rows("slot", [(slot,) for slot in slots], upper=upper, row_index=rows, column_index=places)
+        builder.add_rows("slot", [(slot,) for slot in slots], upper=upper, row_index=slot_rows, column_index=slot_columns)
 
     def take(self, answers: Sequence[Floats | None]) -> RowEdits | None:
         """Give nodes to the patterns that lose least; the rows to change in the relaxation, or None when nothing is left to pack."""
@@ -153,8 +156,8 @@ class Packing:
         """How much of the node's price the pattern does not earn, as a share of the price."""
         relaxation, duals = self.relaxation, self._duals
         stock = relaxation.stocks[number]
-        free = {"node_cpu": stock.cpu_cores, "node_memory": stock.memory_gib, "node_gpus": float(stock.whole), "gpu_memory": stock.gpu_memory_gib}
-        price = sum(float(duals[relaxation.program_rows(name)][number]) * amount for name, amount in free.items())
+        free = zip(FREE, (stock.cpu_cores, stock.memory_gib, float(stock.whole), stock.gpu_memory_gib), strict=True)
+        price = sum(float(duals[relaxation.program_rows(name)][number]) * amount for name, amount in free)
         worth = duals[relaxation.program_rows("shape")]
         earned = sum(float(worth[shape]) * count for shape, count in pattern.workers)
         return max(0.0, price - earned) / max(price, 1e-9)
@@ -223,7 +226,12 @@ class Packing:
     def _seats(self, ledger: Ledger) -> defaultdict[int, list[Seat]]:
         """Every seat of the packed nodes by shape, with its GPU indices; neighbouring nodes lie together."""
         pools: defaultdict[int, list[Seat]] = defaultdict(list)
+        power = ledger.power_left
         for node, pattern in sorted(self.packed, key=lambda one: one[0]):
+            if ledger.workers[node] == 0:
+                if ledger.power[node] > power:
+                    continue
+                power -= ledger.power[node]
             for shape, seat in self._seats_on(ledger, node, pattern):
                 pools[shape].append(seat)
         for pool in pools.values():
@@ -233,14 +241,15 @@ class Packing:
     def _seats_on(self, ledger: Ledger, node: int, pattern: _Pattern) -> list[tuple[int, Seat]]:
         relaxation = self.relaxation
         free = [int(gpu) for gpu in np.flatnonzero(ledger.share[node] >= 1.0 - SLACK)]
-        partly = {int(gpu): float(ledger.share[node, gpu]) for gpu in np.flatnonzero((ledger.share[node] > SLACK) & (ledger.share[node] < 1.0 - SLACK))}
+        cut_before = np.flatnonzero((ledger.share[node] > SLACK) & (ledger.share[node] < 1.0 - SLACK))
+        partly = {int(gpu): relaxation.cutting.parts(round(float(ledger.share[node, gpu]), 6)) for gpu in cut_before}
         room: defaultdict[int, list[int]] = defaultdict(list)  # GPU indices by size of share
         for slot, cut in pattern.cuts:
             kind = relaxation.slots[slot]
             if kind.whole:
                 gpu = free.pop()
             else:
-                gpu = next(g for g, share in partly.items() if int(np.floor(share * relaxation.grid + 1e-3)) == kind.capacity)
+                gpu = next(gpu for gpu, parts in partly.items() if parts == kind.capacity)
                 del partly[gpu]
             for size, count in enumerate(cut):
                 room[size].extend([gpu] * count)
@@ -250,36 +259,35 @@ class Packing:
         for number, count in pattern.workers:
             shape = relaxation.shapes[number]
             for _ in range(count):
-                gpus = _take(shape.whole, room[relaxation.size_of[shape.share]] if shape.share else free, shape.share, shape.gpu_memory_gib, share, memory)
+                pool = room[relaxation.size_of[shape.share]] if shape.share else free
+                gpus = _take(shape, pool, share, memory)
                 if gpus is not None:
                     seats.append((number, (node, gpus)))
         return seats
 
 
-def _take(
-    whole: int, gpus: list[int], share: float, gpu_memory: float, shares: dict[int, float], memory: dict[int, float]
-) -> tuple[int, ...] | None:
+def _take(shape: Shape, gpus: list[int], shares: dict[int, float], memory: dict[int, float]) -> tuple[int, ...] | None:
     """GPUs for one worker out of ``gpus``; None when memory, or a share rounded down on a coarse grid, does not fit after all."""
-    if whole:
-        fits = [gpu for gpu in gpus if memory[gpu] + SLACK >= gpu_memory][:whole]
-        if len(fits) < whole:
+    if shape.whole:
+        fits = [gpu for gpu in gpus if memory[gpu] + SLACK >= shape.gpu_memory_gib][: shape.whole]
+        if len(fits) < shape.whole:
             return None
         for gpu in fits:
             gpus.remove(gpu)
         return tuple(fits)
-    if not share:
+    if not shape.share:
         return ()
     for gpu in gpus:
-        if memory[gpu] + SLACK >= gpu_memory and shares[gpu] + SLACK >= share:
+        if memory[gpu] + SLACK >= shape.gpu_memory_gib and shares[gpu] + SLACK >= shape.share:
             gpus.remove(gpu)
-            memory[gpu] -= gpu_memory
-            shares[gpu] -= share
+            memory[gpu] -= shape.gpu_memory_gib
+            shares[gpu] -= shape.share
             return (gpu,)
     return None
 
 
 def _cut_columns(relaxation: Relaxation, program: LinearProgram) -> Ints:
     """The column of every cut: the first ones in their block, the priced ones appended at the end."""
-    first = relaxation.cut_columns.stop - relaxation.cut_columns.start
-    later = len(relaxation.cuts) - first
-    return np.concatenate((np.arange(relaxation.cut_columns.start, relaxation.cut_columns.stop), np.arange(program.columns - later, program.columns)))
+    first = relaxation.cut_columns
+    later = len(relaxation.cuts) - (first.stop - first.start)
+    return np.concatenate((np.arange(first.start, first.stop), np.arange(program.columns - later, program.columns)))

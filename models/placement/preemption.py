@@ -2,55 +2,64 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from models.placement.schema import Use
+from models.contract import TOLERANCE
+from models.placement.formulation_residents import residents_of
 from models.placement.seating import seat_job
 
 if TYPE_CHECKING:
     from models.placement.ledger import Ledger
-    from models.placement.schema import Job, Problem
+    from models.placement.schema import Job
 
 
-def may_evict(problem: Problem, job: Job) -> bool:
-    """Whether a running job may be evicted at all: it is evictable, and in a preemption of lower priority than the named job."""
-    if job.running is None or not job.running.evictable or problem.use is Use.place:
-        return False
-    if problem.use is Use.preempt:
-        named = next(other for other in problem.jobs if other.id == problem.preempt_for)
-        return job.priority < named.priority
-    return True
-
-
-def make_room(ledger: Ledger) -> bool:
-    """Seat the named job of a preemption, evicting as few others as a greedy search finds; False when it found no way.
+def make_room(ledger: Ledger, deadline: float = math.inf) -> bool:
+    """Seat the named job of a preemption, evicting as few others as a greedy search finds; False when it found no way in time.
 
     Evicts the cheapest jobs of the nodes that give a worker room for the fewest evictions, until the named job fits; then
-    tries to put each evicted job back where it was, the dearest first.
+    tries to put each evicted job back where it was, the dearest first. Jobs that break a rule as they run are evicted first.
     """
     problem = ledger.problem
     place = ledger.position[problem.preempt_for or ""]
-    candidates = []
-    named = problem.jobs[place]
-    for other, job in enumerate(problem.jobs):
-        if job.running is not None:
-            ledger.book_running(other)
-            if job.running.evictable and job.priority < named.priority:
-                candidates.append(other)
-    if problem.max_evictions is not None and problem.max_evictions == 0:
-        candidates = []
+    running = [other for other, job in enumerate(problem.jobs) if job.running is not None]
+    for other in running:
+        ledger.book_running(other)
+    candidates = [other for other in running if _may_evict(problem.jobs[other], problem.jobs[place])]
+    unlawful = running_unlawfully(ledger)
+    if not set(unlawful) <= set(candidates):
+        return False
+    for other in unlawful:
+        candidates.remove(other)
+        ledger.unbook(other)
     evicted: list[int] = []
-    while not seat_job(ledger, place):
+    while not (ledger.sound() and seat_job(ledger, place)):
         victim = _next_victim(ledger, place, candidates)
-        if victim is None:
+        if victim is None or problem.max_evictions == 0 or time.monotonic() > deadline:
             return False
         candidates.remove(victim)
         ledger.unbook(victim)
         evicted.append(victim)
     _put_back(ledger, evicted)
-    return problem.max_evictions is None or sum(other not in ledger.seats for other in evicted) <= problem.max_evictions
+    return problem.max_evictions is None or sum(other not in ledger.seats for other in running) <= problem.max_evictions
+
+
+def _may_evict(job: Job, named: Job) -> bool:
+    return job.running is not None and job.running.evictable and job.priority < named.priority
+
+
+def running_unlawfully(ledger: Ledger) -> list[int]:
+    """Booked running jobs that break a rule where they run: by themselves, or by anti-affinity with one that is not listed."""
+    problem = ledger.problem
+    found = [one.position for one in residents_of(problem, ledger.node_position) if one.breaks and one.position in ledger.seats]
+    unbooked = {place: ledger.unbook(place) for place in found}
+    for place in sorted(ledger.seats):
+        if ledger.meets_foe(place):
+            unbooked[place] = ledger.unbook(place)
+    for place, seats in unbooked.items():
+        ledger.book(place, seats)
+    return list(unbooked)
 
 
 def _next_victim(ledger: Ledger, place: int, candidates: list[int]) -> int | None:
@@ -58,6 +67,10 @@ def _next_victim(ledger: Ledger, place: int, candidates: list[int]) -> int | Non
     job = ledger.problem.jobs[place]
     hosts = ledger.host_mask(job)
     room = ledger.room(place)
+    over = {tenant for tenant, left in ledger.quota.items() if left < -TOLERANCE}
+    if over or ledger.power_left < -TOLERANCE:
+        guilty = [other for other in candidates if not over or ledger.problem.jobs[other].tenant in over]
+        return min(guilty, key=lambda other: _cost(ledger, other), default=None)
     by_node: dict[int, list[int]] = {}
     for other in candidates:
         for node in {node for node, _ in ledger.seats[other]}:
@@ -71,9 +84,8 @@ def _next_victim(ledger: Ledger, place: int, candidates: list[int]) -> int | Non
         best = key if best is None or key < best else best
     if best is not None:
         return best[2]
-    # A quota of the named job's tenant may be what is in the way.
-    same = [other for other in candidates if ledger.problem.jobs[other].tenant == job.tenant]
-    return min(same, key=lambda other: _cost(ledger, other), default=None) if job.tenant in ledger.quota else None
+    # What is in the way is elsewhere: a quota of the named job's tenant, power, or a job to keep apart from.
+    return min(candidates, key=lambda other: (ledger.problem.jobs[other].tenant != job.tenant, _cost(ledger, other)), default=None)
 
 
 def _gpus_on(ledger: Ledger, place: int, node: int) -> float:
@@ -87,19 +99,8 @@ def _cost(ledger: Ledger, place: int) -> float:
 
 
 def _put_back(ledger: Ledger, evicted: list[int]) -> None:
-    """Book again, dearest first, every evicted job whose old seats are still free."""
+    """Book again, dearest first, every evicted job that still may run where it ran."""
     for other in sorted(evicted, key=lambda place: -_cost(ledger, place)):
         ledger.book_running(other)
-        if not sound(ledger):
+        if not ledger.sound() or ledger.meets_foe(other):
             ledger.unbook(other)
-
-
-def sound(ledger: Ledger) -> bool:
-    """Whether no capacity, quota or power is overdrawn."""
-    arrays = (ledger.cpu, ledger.memory, ledger.share, ledger.gpu_memory)
-    return (
-        all(float(array.min(initial=0.0)) >= -1e-7 for array in arrays)
-        and all(left >= -1e-7 for left in ledger.quota.values())
-        and ledger.power_left >= -1e-7
-        and bool(np.all(ledger.whole >= 0))
-    )

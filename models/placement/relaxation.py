@@ -10,15 +10,16 @@ in a way, ``split[stock, pattern]`` nodes whose whole GPUs are split in a way. S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.contract import NewColumns
-from models.placement.demand import MOST_PER_NODE, Shape, Stock, Wish, stocks, wishes
+from models.placement.cutting import Cutting
+from models.placement.demand import Stock, stocks, wishes
 from models.placement.schema import GoalName
-from models.placement.slices import maximal_slices, share_sizes
+from models.placement.slices import maximal_slices
 from models.program_builder import ProgramBuilder
 
 if TYPE_CHECKING:
@@ -26,19 +27,9 @@ if TYPE_CHECKING:
 
     from models.placement.ledger import Ledger
     from models.placement.schema import Job
-    from models.program import Floats, Ints, LinearProgram
+    from models.program import Bools, Floats, Ints, LinearProgram
 
 COUNTED = (GoalName.placed_value, GoalName.allocated_gpus)  # the goals that a sum over workers tells
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """GPUs of one stock that can be cut the same way: ``count`` of them, each with a free share of ``capacity`` grid parts."""
-
-    stock: int
-    capacity: int
-    count: int
-    whole: bool  # untouched GPUs: cutting one takes it from the whole workers
 
 
 class Relaxation:
@@ -64,40 +55,17 @@ class Relaxation:
         self.floors = dict(floors or {})
         self.wishes, self.shapes = wishes(ledger, jobs)
         self.stocks = stocks(ledger)
-        free = {counted: sum(_most(ledger.problem.jobs[place], counted) for place in granted) for counted in COUNTED}
+        free = {counted: sum(worth_of(ledger.problem.jobs[place], counted) for place in granted) for counted in COUNTED}
         self.base = {counted: _already(ledger, counted) + free[counted] for counted in COUNTED}
-        self._size_shares()
+        self.cutting = Cutting(self.shapes, self.stocks)
+        self.slots, self.sizes, self.size_of = self.cutting.slots, self.cutting.sizes, self.cutting.size_of
         self.runs: list[tuple[int, int]] = [(w, o) for w, wish in enumerate(self.wishes) for o in range(len(wish.options))]
         self._place_seats()
         self._known = known
         self.cuts: list[tuple[int, Ints]] = []  # slot number and slice of every cut column, in their order
-        self._seen: set[tuple[int, bytes]] = set()
+        self._missing: list[Bools] = []  # which slices of each slot have no column yet
 
     # ------------------------------------------------------------ preparation
-
-    def _size_shares(self) -> None:
-        shares = sorted({shape.share for shape in self.shapes if shape.share})
-        sizes, self.grid = share_sizes(np.array(shares)) if shares else (np.zeros(0, dtype=np.int64), 1)
-        self.sizes = np.unique(sizes)
-        number = {size: place for place, size in enumerate(self.sizes.tolist())}
-        self.size_of = {share: number[size] for share, size in zip(shares, sizes.tolist(), strict=True)}
-        self.slots: list[Slot] = []
-        if not shares:
-            return
-        for place, stock in enumerate(self.stocks):
-            if stock.whole:
-                self.slots.append(Slot(place, self.grid, stock.whole * len(stock.nodes), whole=True))
-            for free in sorted(set(stock.slots)):
-                capacity = int(np.floor(free * self.grid + 1e-3))
-                if capacity >= self.sizes.min():
-                    self.slots.append(Slot(place, capacity, stock.slots.count(free) * len(stock.nodes), whole=False))
-        self._slices = {slot.capacity: maximal_slices(self.sizes, slot.capacity) for slot in self.slots}
-
-    def slices(self, capacity: int) -> Ints:
-        """The maximal slices of a slot of that capacity, shape (slices, sizes)."""
-        found = self._slices[capacity]
-        assert found is not None  # noqa: S101  (a smaller capacity has no more slices than the grid that share_sizes chose)
-        return found
 
     def _place_seats(self) -> None:
         most = np.array([[stock.most(shape) for stock in self.stocks] for shape in self.shapes]).reshape(len(self.shapes), len(self.stocks))
@@ -132,14 +100,15 @@ class Relaxation:
     def _add_columns(self, builder: ProgramBuilder) -> None:
         upper = np.array([float(len(self.wishes[w].jobs) * self.wishes[w].workers) for w, _ in self.runs])
         self.run_columns = builder.add_columns("run", self.runs, cost=self._worths(self.goal), upper=upper)
-        seats = np.array([len(stock.nodes) for stock in self.stocks])[self.seat_stock] * self.seat_most if len(self.seat_shape) else np.zeros(0)
+        nodes = np.array([len(stock.nodes) for stock in self.stocks])
+        seats = nodes[self.seat_stock] * self.seat_most
         ids = list(zip(self.seat_shape.tolist(), self.seat_stock.tolist(), strict=True))
         self.seat_columns = builder.add_columns("seat", ids, upper=seats)
         self._splits = [(s, pattern) for s, stock in enumerate(self.stocks) for pattern in self._split_patterns(s, stock)]
         counts = np.array([float(len(self.stocks[s].nodes)) for s, _ in self._splits])
         self.split_columns = builder.add_columns("split", [(k,) for k in range(len(self._splits))], upper=counts)
         self.cuts = list(self._first_cuts())
-        self._seen = {(slot, cut.tobytes()) for slot, cut in self.cuts}
+        self._note_missing()
         upper = np.array([float(self.slots[slot].count) for slot, _ in self.cuts])
         self.cut_columns = builder.add_columns("cut", [(k,) for k in range(len(self.cuts))], upper=upper)
 
@@ -150,13 +119,22 @@ class Relaxation:
             return
         for number, slot in enumerate(self.slots):
             chosen = {}
-            slices = self.slices(slot.capacity)
+            slices = self.cutting.slices(slot.capacity)
             for size in range(len(self.sizes)):
                 if len(slices) and slices[:, size].max():
                     cut = slices[int(np.argmax(slices[:, size]))]
                     chosen[cut.tobytes()] = cut
             for cut in chosen.values():
                 yield number, cut
+
+    def _note_missing(self) -> None:
+        present: list[set[bytes]] = [set() for _ in self.slots]
+        for slot, cut in self.cuts:
+            present[slot].add(cut.tobytes())
+        self._missing = [
+            np.array([cut.tobytes() not in known for cut in self.cutting.slices(slot.capacity)], dtype=np.bool_)
+            for slot, known in zip(self.slots, present, strict=True)
+        ]
 
     def _add_demand_rows(self, builder: ProgramBuilder) -> None:
         shape_of_run = np.array([self.wishes[w].options[o][0] for w, o in self.runs], dtype=np.int64)
@@ -213,18 +191,18 @@ class Relaxation:
 
     def _add_gpu_rows(self, builder: ProgramBuilder, ids: list[tuple[int]], seats: Ints, count: Floats) -> None:
         whole = np.array([float(shape.whole) for shape in self.shapes])
-        of_whole = np.array([slot for slot, _ in self.cuts if self.slots[slot].whole], dtype=np.int64)
-        cut_columns = np.array([self.cut_columns.start + k for k, (slot, _) in enumerate(self.cuts) if self.slots[slot].whole], dtype=np.int64)
+        of_whole = [(k, self.slots[slot].stock) for k, (slot, _) in enumerate(self.cuts) if self.slots[slot].whole]
+        cut_columns, cut_stocks = np.array(of_whole, dtype=np.int64).reshape(-1, 2).T
         self.gpu_rows = builder.add_rows(
             "node_gpus",
             ids,
             upper=np.array([float(stock.whole) for stock in self.stocks]) * count,
-            row_index=np.concatenate((self.seat_stock, np.array([self.slots[slot].stock for slot in of_whole], dtype=np.int64))),
-            column_index=np.concatenate((seats, cut_columns)),
+            row_index=np.concatenate((self.seat_stock, cut_stocks)),
+            column_index=np.concatenate((seats, cut_columns + self.cut_columns.start)),
             coefficient=np.concatenate((whole[self.seat_shape] if len(seats) else np.zeros(0), np.ones(len(cut_columns)))),
         )
         # GPU memory matters only where shares of one GPU compete for it: untouched GPUs were checked node by node.
-        need = np.array([shape.gpu_memory_gib * max(shape.whole, 1) * (shape.gpus > 0) for shape in self.shapes])
+        need = np.array([shape.gpu_memory_gib * shape.gpus_used for shape in self.shapes])
         per_seat = need[self.seat_shape] if len(seats) else np.zeros(0)
         free = np.array([stock.gpu_memory_gib for stock in self.stocks]) * count
         builder.add_rows("gpu_memory", ids, upper=free, row_index=self.seat_stock, column_index=seats, coefficient=per_seat)
@@ -269,7 +247,7 @@ class Relaxation:
         if any(self.shapes[shape].share for shape in hosted.tolist()):
             wholes.add(1)  # a GPU opened for shares is taken like a worker of one GPU
         chain = [*sorted(wholes), stock.whole]
-        if not wholes or all(large % small == 0 for small, large in zip(chain, chain[1:], strict=False)):
+        if not wholes or all(large % small == 0 for small, large in pairwise(chain)):
             return []
         patterns = maximal_slices(np.array(sorted(wholes)), stock.whole)
         if patterns is None:
@@ -319,28 +297,31 @@ class Relaxation:
         """The best missing slice of each slot at these duals, and by how much all missing slices together could raise the optimum."""
         excess, added = 0.0, []
         sizes = len(self.sizes)
-        for number, slot in enumerate(self.slots):
-            slices = self.slices(slot.capacity)
+        for number, (slot, missing) in enumerate(zip(self.slots, self._missing, strict=True)):
+            if not missing.any():
+                continue
+            slices = self.cutting.slices(slot.capacity)
             first = self.share_rows.start + slot.stock * sizes
             price = row_duals[self.slot_rows.start + number]
             if slot.whole:
                 price += row_duals[self.gpu_rows.start + slot.stock]
                 price += row_duals[self.size_row_of[slot.stock, 1]] if (slot.stock, 1) in self.size_row_of else 0.0
-            gains = slices @ row_duals[first : first + sizes] - price
-            best = int(np.argmax(gains)) if len(gains) else -1
-            if best >= 0 and gains[best] > 0:
+            gains = np.where(missing, slices @ row_duals[first : first + sizes] - price, -np.inf)
+            best = int(np.argmax(gains))
+            if gains[best] > 0:
                 excess += slot.count * float(gains[best])
-                key = (number, slices[best].tobytes())
-                if key not in self._seen:
-                    self._seen.add(key)
-                    added.append((number, slices[best]))
+                missing[best] = False
+                added.append((number, slices[best]))
         return self._columns_of(added, excess)
 
     def _columns_of(self, added: list[tuple[int, Ints]], excess: float) -> NewColumns:
-        starts, indices, values, upper = [0], [], [], []
+        starts, upper = [0], []
+        indices: list[int] = []
+        values: list[float] = []
         for number, cut in added:
             slot = self.slots[number]
-            entries = [(self.share_rows.start + slot.stock * len(self.sizes) + int(size), -float(cut[size])) for size in np.flatnonzero(cut)]
+            first = self.share_rows.start + slot.stock * len(self.sizes)
+            entries = [(first + int(size), -float(cut[size])) for size in np.flatnonzero(cut)]
             entries.append((self.slot_rows.start + number, 1.0))
             if slot.whole:
                 entries.append((self.gpu_rows.start + slot.stock, 1.0))
@@ -363,7 +344,7 @@ class Relaxation:
         )
 
 
-def _most(job: Job, goal: GoalName) -> float:
+def worth_of(job: Job, goal: GoalName) -> float:
     """The most that a job can add to a counted goal."""
     if goal is GoalName.allocated_gpus:
         return job.gpus_per_worker * job.workers
@@ -382,6 +363,3 @@ def _already(ledger: Ledger, goal: GoalName) -> float:
             speed = sum(job.model_speeds.get(model, 0.0) if job.model_speeds else 1.0 for model in models)
             total += job.priority * job.value * speed / job.workers
     return total
-
-
-__all__ = ["COUNTED", "MOST_PER_NODE", "Relaxation", "Shape", "Slot", "Stock", "Wish"]

@@ -19,7 +19,7 @@ from models.placement.schema import GoalName, Use
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.placement.schema import Job, Plan, Problem
+    from models.placement.schema import Plan, Problem
     from models.program import Floats, LinearProgram
 
 __all__ = ["guided", "neighbourhoods", "packing", "relaxation"]
@@ -79,11 +79,17 @@ class Packed:
 
     def __init__(self, problem: Problem, source: Relaxation, values: Floats, seconds: float) -> None:
         self._ledger = _running_ledger(problem)
-        seat_guided(source, values, self._ledger, time.monotonic() + seconds, only=_ruled)
-        jobs = [place for place in waiting(problem) if place not in self._ledger.seats and not _ruled(problem.jobs[place])]
+        seat_guided(source, values, self._ledger, time.monotonic() + seconds, only=self._ruled)
+        jobs = [place for place in waiting(problem) if place not in self._ledger.seats and not self._ruled(place)]
         self._all = source
         self.source = Relaxation(self._ledger, jobs, source.goal)
         self._packing: Packing | None = None
+
+    def _ruled(self, place: int) -> bool:
+        """Whether it matters which nodes of a stock the job gets, or how many workers: it is seated by name, not by pattern."""
+        job = self._ledger.problem.jobs[place]
+        together = job.colocate is not None and job.colocate.required
+        return together or job.spread is not None or job.workers_min is not None or self._ledger.has_foes(place)
 
     def begin(self, program: LinearProgram) -> Packing:
         """The dive over the complete master ``program`` of ``source``."""
@@ -107,9 +113,3 @@ def _running_ledger(problem: Problem) -> Ledger:
     ledger = Ledger(problem)
     book_all_running(ledger)
     return ledger
-
-
-def _ruled(job: Job) -> bool:
-    """Whether it matters which nodes of a stock the job gets, or how many workers: it is seated by name, not by pattern."""
-    together = job.colocate is not None and job.colocate.required
-    return together or job.spread is not None or job.anti_affinity is not None or job.workers_min is not None

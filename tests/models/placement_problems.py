@@ -9,6 +9,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Literal
 
+import numpy as np
+
+from models.placement.ledger import Ledger
 from models.placement.schema import (
     AntiAffinity,
     Colocate,
@@ -24,6 +27,7 @@ from models.placement.schema import (
     Use,
     WorkerPlace,
 )
+from models.placement.seating import seat_job
 from models.placement.verify import verify
 from models.vocabulary import Level, Topology
 
@@ -220,3 +224,84 @@ def _goals(rng: Random, use: Use) -> tuple[GoalName, ...]:
     if use is not Use.preempt and rng.random() < 0.6:
         chosen = [GoalName.placed_value, *(goal for goal in chosen if goal is not GoalName.placed_value)]
     return tuple(chosen)
+
+
+def middling_problem(seed: int, use: Use | Literal["place", "repack", "preempt"]) -> Problem:
+    """A valid problem of 30 to 60 nodes and 100 to 200 jobs with every rule; too large to enumerate, small enough to build in a moment.
+
+    What runs, runs right, but for what the use is there to mend: in a repack also on drained nodes.
+    """
+    rng = Random(f"middling {use} {seed}")
+    use = Use(use)
+    nodes = tuple(_middling_node(rng, index) for index in range(rng.randint(30, 60)))
+    names = [f"job-{index}" for index in range(rng.randint(100, 200))]
+    jobs = [_middling_job(rng, name, names) for name in names]
+    ledger = Ledger(Problem(nodes=nodes, jobs=tuple(jobs)))
+    share = {Use.place: 0.3, Use.repack: 0.25, Use.preempt: 0.9}[use]
+    for place in rng.sample(range(1, len(jobs)), round(share * len(jobs))):
+        seat_job(ledger, place, allowed=np.array([rng.random() < 0.5 for _ in nodes]))
+    runs = {placement.job: placement.workers for placement in ledger.plan().placements}
+    jobs = [
+        job.model_copy(update={"running": Running(workers=runs[job.id], move_cost=rng.choice((0.5, 1.0, 3.0)), evictable=rng.random() < 0.8)})
+        if job.id in runs
+        else job
+        for job in jobs
+    ]
+    changes: dict[str, Any] = {}
+    if use is Use.preempt:
+        jobs[0] = jobs[0].model_copy(update={"priority": 4, "anti_affinity": None})
+        changes["preempt_for"] = jobs[0].id
+    if use is Use.repack and rng.random() < 0.5:
+        changes["max_moves"] = rng.randint(5, 30)
+    if use is not Use.place and rng.random() < 0.5:
+        changes["max_evictions"] = rng.randint(1, 20)
+    states = _states(rng, use, nodes, tuple(jobs))
+    drained = [node.id for node in states if node.state == "drained"][2:]  # a repack has room for what runs on one or two
+    states = tuple(node.model_copy(update={"state": "cordoned"}) if node.id in drained else node for node in states)
+    if rng.random() < 0.3:
+        changes["power_cap_kw"] = rng.choice((0.9, 1.0)) * sum(node.power_kw for node in states)
+    goals = (GoalName.placed_value, *rng.sample(_GOALS[use][1:], 2)) if use is not Use.preempt and rng.random() < 0.5 else ()
+    return Problem(use=use, nodes=states, jobs=tuple(jobs), tenants=_middling_tenants(rng, jobs), goals=goals, **changes)
+
+
+def _middling_node(rng: Random, index: int) -> Node:
+    gpus = rng.choice((0, 4, 4, 8, 8, 8))
+    return node(
+        f"node-{index}",
+        gpus,
+        gpu_model=rng.choice(MODELS) if gpus else None,
+        gpu_memory_gib=rng.choice((None, 32, 64)) if gpus else None,
+        cpu_cores=rng.choice((32, 64)),
+        memory_gib=rng.choice((128, 256)),
+        topology=Topology(site="s1", row=f"w{index // 20}", rack=f"r{index // 5}" if rng.random() < 0.9 else None),
+        labels={"disk": rng.choice(("nvme", "sata"))},
+        power_kw=rng.choice((1.0, 2.0, 2.5)),
+    )
+
+
+def _middling_job(rng: Random, name: str, names: list[str]) -> Job:
+    gpus = rng.choice((0, 0.25, 0.5, 0.75, 1, 1, 2, 3, 4, 5, 8))
+    workers = rng.choice((1, 1, 1, 2, 3, 4))
+    return job(
+        name,
+        gpus,
+        workers,
+        tenant=rng.choice(TENANTS),
+        workers_min=rng.randint(1, workers) if rng.random() < 0.2 else None,
+        gpu_memory_gib=rng.choice((0, 0, 8, 16)) if gpus else 0,
+        cpu_cores=rng.choice((0, 1, 4, 8)),
+        memory_gib=rng.choice((0, 4, 16)),
+        model_speeds=rng.choice(({}, {}, {"h100": 1.0}, {"a100": 1.0, "h100": 2.0})),
+        priority=rng.randint(0, 3),
+        value=rng.choice((0.5, 1.0, 2.0, 4.0)),
+        node_selector={"disk": "nvme"} if rng.random() < 0.1 else {},
+        colocate=Colocate(level=rng.choice((Level.rack, Level.node)), required=rng.random() < 0.7) if rng.random() < 0.15 else None,
+        spread=Spread(level=rng.choice((Level.rack, Level.node)), max_workers=rng.randint(1, 2)) if rng.random() < 0.15 else None,
+        anti_affinity=AntiAffinity(jobs=(rng.choice([other for other in names if other != name]),)) if rng.random() < 0.06 else None,
+    )
+
+
+def _middling_tenants(rng: Random, jobs: list[Job]) -> tuple[Tenant, ...]:
+    """One tenant may hold a little more than it does, the other any number."""
+    holds = sum(job.gpus_per_worker * len(job.running.workers) for job in jobs if job.tenant == TENANTS[0] and job.running is not None)
+    return (Tenant(id=TENANTS[0], quota_gpus=holds + rng.choice((4, 20, 40))), Tenant(id=TENANTS[1]))
