@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.catalogue import kind as kind_named
 from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
 from optimizer.columns import Generated, generate
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
 PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
+EXCHANGE_SHARE = 0.3  # of what is left, for one round
+EXCHANGE_GAP = 1e-3
 METHOD_TREE = "branch and bound of the exact program, by {}"
 METHOD_LP = "dual bound of the relaxation by groups, recomputed from its row duals"
 
@@ -165,6 +169,7 @@ class AtScale:
             self._bound_later(source)
             if not self._done() and incumbents.gap(goals[0]) > PACK_ABOVE:
                 self._pack(source, generated)
+        self._exchange()
         if not self._done():
             rng = random.Random(self._limits.seed)
             improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
@@ -198,6 +203,25 @@ class AtScale:
             if floors and not self._deadline.passed:
                 self._relaxed(goal, dict(floors), known)
             floors[goal.name] = value
+
+    def _exchange(self) -> None:
+        """Rounds of the kind's own small program around the incumbent, while they gain; nothing where the kind has none."""
+        incumbents = self._incumbents
+        while incumbents.plan is not None and not self._done():
+            with incumbents.timed("solve"):
+                around = self._scale.exchange(incumbents.problem, incumbents.plan)
+            if around is None:
+                return
+            with incumbents.timed("build"):
+                program = around.program()
+            if program is None:
+                return
+            limits = replace(self._limits, time_limit_s=max(EXCHANGE_SHARE * self._deadline.remaining_s(), 1e-3), gap=EXCHANGE_GAP)
+            with incumbents.timed("solve"):
+                result = HighsBackend().solve(program, limits, start=np.zeros(program.columns), cancel=self._cancel)
+                gained = result.values is not None and incumbents.offer(around.plan(result.values), "exchange")
+            if not gained:
+                return
 
     def _pack(self, source: Any, generated: Generated) -> None:  # noqa: ANN401
         incumbents = self._incumbents

@@ -40,19 +40,19 @@ def explain(problem: Problem, plan: Plan, subject: str | None = None) -> tuple[R
     """The reasons for a plan, or all that can be told about one ``subject``: a job, a tenant with a quota, or a node.
 
     Of the whole plan, alike waiting jobs are explained once: the reasons have the first one as subject and say how many are
-    alike (``alike`` names them). For a plan that breaks rules only that is told.
+    alike (``alike`` names them). The plan must be right by ``verify``; of one that uses what there is not only that is told.
 
     Raises KeyError for a subject that is no job, tenant with a quota or node of the problem.
     """
     layout = Layout(problem)
     if subject is not None and not _known(layout, subject):
         raise KeyError(f"'{subject}' is no job, node or tenant with a quota of this problem")
-    broken = verify(problem, plan)
-    if not broken.ok:
-        first = broken.violations[0]
-        text = f"The plan breaks rules ({broken.violation_count:,} times), first of all: {first.message}. It is not explained further."
-        return (Reason(subject or "", "summary", first.rule, first.ids[:MOST_IDS], text, "proved"),)
-    rest = Rest(layout, plan)
+    try:
+        rest = Rest(layout, plan)
+    except (KeyError, IndexError):  # a job, node or GPU that there is not
+        return _wrong(problem, plan, subject)
+    if rest.overdrawn:
+        return _wrong(problem, plan, subject)
     if subject is None:
         return tuple(_whole(rest, plan))
     if subject in layout.job_at:
@@ -78,6 +78,14 @@ def alike(problem: Problem, plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 def _known(layout: Layout, subject: str) -> bool:
     return subject in layout.job_at or subject in layout.node_at or subject in layout.quota
+
+
+def _wrong(problem: Problem, plan: Plan, subject: str | None) -> tuple[Reason, ...]:
+    """What is wrong with a plan that cannot be counted on."""
+    broken = verify(problem, plan)
+    first = broken.violations[0]
+    text = f"The plan breaks rules ({broken.violation_count:,} times), first of all: {first.message}. It is not explained further."
+    return (Reason(subject or "", "summary", first.rule, first.ids[:MOST_IDS], text, "proved"),)
 
 
 def _waiting(problem: Problem, placed: set[str]) -> list[int]:

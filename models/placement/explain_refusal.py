@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GIVEN = "with the rest of the plan as it is"
 EMPTY = "even with nothing else in the cluster"
-_FREE = (Rule.node_gpus, Rule.gpu_share, Rule.gpu_memory, Rule.node_cpu, Rule.node_memory, Rule.power_cap, Rule.anti_affinity)
+_SIZES = (Rule.node_gpus, Rule.gpu_share, Rule.gpu_memory, Rule.node_cpu, Rule.node_memory)
 
 
 def why_not(room: Room, empty: Room) -> list[Reason]:
@@ -77,20 +77,25 @@ class _Funnel:
     """The rules applied one after another: how many nodes and workers are left after each.
 
     ``rule`` is the first after which too few workers are left, ``nodes_before`` the nodes that were left before it,
-    ``workers_before`` and ``workers`` the workers before and after it.
+    ``workers`` the workers after it, ``passed`` the rules before it.
     """
 
     def __init__(self, room: Room) -> None:
         self.rule: Rule | None = None
         left = np.full(len(room.rest.cpu), room.job.workers, dtype=np.int64)
         self.nodes_before = np.flatnonzero(left)
-        self.workers_before = self.workers = int(left.sum())
+        self.workers = int(left.sum())
         self.passed: list[Rule] = []
-        for rule in (*STATIC, *_FREE):
+        # The scarcest size comes last: it is the one that is told to be missing where all others are there.
+        hosts = np.minimum.reduce([left, *(room.by_rule[rule] for rule in STATIC if rule in room.by_rule)])
+        roomy = sorted(
+            (rule for rule in _SIZES if rule in room.by_rule), key=lambda rule: -int(np.minimum(hosts, room.by_rule[rule]).sum())
+        )
+        for rule in (*STATIC, *roomy, Rule.power_cap, Rule.anti_affinity):
             if rule not in room.by_rule:
                 continue
             after = np.minimum(left, room.by_rule[rule])
-            self.nodes_before, self.workers_before, self.workers = np.flatnonzero(left), int(left.sum()), int(after.sum())
+            self.nodes_before, self.workers = np.flatnonzero(left), int(after.sum())
             if self.workers < room.fewest:
                 self.rule = rule
                 return
@@ -147,7 +152,7 @@ def _free_text(room: Room, counts: _Funnel, rule: Rule) -> tuple[str, tuple[str,
 
 def _having(room: Room, passed: list[Rule]) -> str:
     """What the nodes that are left have, in words: ``that it may use and that have 8 free GPUs``."""
-    told = [_free(room, rule)[1] for rule in passed if rule in _FREE and rule not in (Rule.power_cap, Rule.anti_affinity)]
+    told = [_free(room, rule)[1] for rule in passed if rule in _SIZES]
     return "it may use" if not told else f"it may use with {listed(told)}"
 
 

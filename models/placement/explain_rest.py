@@ -160,6 +160,13 @@ class Rest:
     # ------------------------------------------------------------ what is free
 
     @property
+    def overdrawn(self) -> bool:
+        """Whether the plan uses more of a node or a GPU than there is: then it is wrong."""
+        least = min(float(free.min(initial=0.0)) for free in (self.cpu, self.memory, self.gpu_memory, 1.0 - self.used))
+        users = self.whole + (self.sharers > 0)
+        return least < -2 * TOLERANCE or bool(((users > 1) & (self.whole > 0)).any()) or bool((~self.layout.exists & (users > 0)).any())
+
+    @property
     def untouched(self) -> Bools:
         """GPUs that nobody uses, shape (nodes, GPUs)."""
         free: Bools = self.layout.exists & (self.whole == 0) & (self.sharers == 0)

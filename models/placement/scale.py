@@ -14,6 +14,7 @@ from models.placement.ledger import Ledger
 from models.placement.neighbourhood import neighbourhoods
 from models.placement.packing import Packing
 from models.placement.relaxation import COUNTED, Relaxation
+from models.placement.repacking import Repacking
 from models.placement.schema import GoalName, Use
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Plan, Problem
     from models.program import Floats, LinearProgram
 
-__all__ = ["guided", "neighbourhoods", "packing", "relaxation"]
+__all__ = ["exchange", "guided", "neighbourhoods", "packing", "relaxation"]
 
 METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"
 
@@ -107,6 +108,12 @@ class Packed:
 def packing(problem: Problem, source: Relaxation, values: Floats, seconds: float) -> Packed | None:
     """A dive from the relaxation to a plan; None where packing whole nodes does not apply (a repack or preemption)."""
     return Packed(problem, source, values, seconds) if problem.use is Use.place else None
+
+
+def exchange(problem: Problem, plan: Plan) -> Repacking | None:
+    """One round of moves around ``plan`` for a repack; None for the other uses and for goals that no move serves."""
+    goal = problem.ordered_goals()[0]
+    return Repacking(problem, goal, plan) if problem.use is Use.repack and goal in COUNTED else None
 
 
 def _running_ledger(problem: Problem) -> Ledger:

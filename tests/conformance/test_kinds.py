@@ -135,7 +135,6 @@ def test_documents_survive_json(name: str) -> None:
         assert type(document).model_validate_json(document.model_dump_json()) == document
         assert type(document).model_validate(json.loads(json.dumps(document.model_dump(mode="json")))) == document
         assert kind_of(document) is kind
-    assert hash(example(kind).model_dump_json()) == hash(example(kind).model_dump_json())
 
 
 # ---------------------------------------------------------------- solving

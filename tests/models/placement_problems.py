@@ -242,7 +242,9 @@ def middling_problem(seed: int, use: Use | Literal["place", "repack", "preempt"]
         seat_job(ledger, place, allowed=np.array([rng.random() < 0.5 for _ in nodes]))
     runs = {placement.job: placement.workers for placement in ledger.plan().placements}
     jobs = [
-        job.model_copy(update={"running": Running(workers=runs[job.id], move_cost=rng.choice((0.5, 1.0, 3.0)), evictable=rng.random() < 0.8)})
+        job.model_copy(
+            update={"running": Running(workers=runs[job.id], move_cost=rng.choice((0.5, 1.0, 3.0)), evictable=rng.random() < 0.8)}
+        )
         if job.id in runs
         else job
         for job in jobs

@@ -198,6 +198,9 @@ def test_a_wrong_plan_and_an_unknown_subject() -> None:
     one = problem([node("n1", 1)], [job("a"), job("b")])
     (reason,) = explain(one, plan(a="n1:0", b="n1:0"))
     assert (reason.code, reason.rule) == ("summary", "node_gpus")
+    for wrong in (plan(a="n9:0"), plan(z="n1:0"), plan(a="n1:1"), plan(a="n1:7")):
+        (reason,) = explain(one, wrong)
+        assert "The plan breaks rules" in reason.text
     with pytest.raises(KeyError, match="'zebra' is no job, node or tenant"):
         explain(one, Plan(), "zebra")
 
