@@ -5,10 +5,15 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
 
     schema.py       Problem, Plan, Rule (a StrEnum of constraint names), example() -> Problem
     verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
-    heuristic.py    heuristic(problem, seed, seconds) -> Plan | None
-    formulation.py  build, extract, start, size      (the exact program, in Pyomo)
-    scale.py        relaxation(problem) -> ColumnProblem;  neighbourhoods(problem, plan, rng)
-    explain.py      explain(problem, plan) -> tuple[Reason, ...];  subjects(problem, plan)
+    heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
+    formulation.py  build, extract, start, size      (the exact program, in Pyomo; LINKING and HASTENING name rows that are no rules)
+    scale.py        relaxation(problem, goal, floors, known) -> ColumnSource | None;  guided(problem, source, values, seconds) -> Plan | None;
+                    packing -> a Dive | None;  exchange(problem, plan);  neighbourhoods(problem, plan)      (optional; for large problems)
+    explain.py      explain(problem, plan, subject) -> tuple[Reason, ...];  subjects(problem, plan);
+                    rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose)
+
+A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
+``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.
 """
 
 from __future__ import annotations

@@ -55,7 +55,15 @@ class Refuted:
     conflict: Conflict | None
 
 
-Message = Found | Bounded | Spent | Refuted
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A plan of the search's own making broke a rule: a bug of the kind or the engine, told once for each phase."""
+
+    phase: str
+    complaint: str
+
+
+Message = Found | Bounded | Spent | Refuted | Rejected
 
 
 def lexicographically_better(goals: Sequence[Goal], first: Sequence[float], second: Sequence[float]) -> bool:
@@ -81,6 +89,7 @@ class Incumbents:
     bounds: dict[str, float] = field(default_factory=dict)
     rejected: int = 0
     complaint: str = ""
+    _complained: set[str] = field(default_factory=set)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -97,6 +106,9 @@ class Incumbents:
         if not verdict.ok:
             self.rejected += 1
             self.complaint = f"{phase}: {verdict.violations[0].message}"
+            if phase not in self._complained:
+                self._complained.add(phase)
+                self.send(Rejected(phase, verdict.violations[0].message))
             return False
         objectives = tuple(verdict.objectives[goal.name] for goal in self.goals)
         if self.objectives is not None and not lexicographically_better(self.goals, objectives, self.objectives):

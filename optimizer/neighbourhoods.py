@@ -11,26 +11,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optimizer.incumbents import Incumbents, lexicographically_better
+from optimizer.limits import Deadline, Limits
 
 if TYPE_CHECKING:
     import random
     import threading
 
     from models.contract import Kind, Neighbourhood
-    from optimizer.limits import Deadline, Limits
 
 PART_SECONDS = 3.0
 SMALLEST, LARGEST = 0.25, 8.0
 PATIENCE = 400  # parts without a gain after which the search ends
 
 
-def improve(
-    kind: Kind, incumbents: Incumbents, rng: random.Random, limits: Limits, deadline: Deadline, cancel: threading.Event
-) -> int:
+def improve(kind: Kind, incumbents: Incumbents, rng: random.Random, limits: Limits, deadline: Deadline, cancel: threading.Event) -> int:
     """Improve the incumbent until it is closed, time is up, or nothing was gained for long; the number of parts solved."""
     size, parts, idle = 1.0, 0, 0
     source, seen = None, None
-    while incumbents.plan is not None and not deadline.passed and not cancel.is_set() and idle < PATIENCE and not incumbents.closed(limits.gap):
+    while (
+        incumbents.plan is not None
+        and not deadline.passed
+        and not cancel.is_set()
+        and idle < PATIENCE
+        and not incumbents.closed(limits.gap)
+    ):
         if source is None or seen is not incumbents.plan:
             seen = incumbents.plan
             source = kind.part("scale").neighbourhoods(incumbents.problem, seen)
@@ -46,11 +50,8 @@ def improve(
     return parts
 
 
-def _solved(
-    kind: Kind, part: Neighbourhood, limits: Limits, deadline: Deadline, cancel: threading.Event
-) -> tuple[bool, Any]:
+def _solved(kind: Kind, part: Neighbourhood, limits: Limits, deadline: Deadline, cancel: threading.Event) -> tuple[bool, Any]:
     """Whether the part was solved to the end, and its plan when that beats the part of the plan it came from."""
-    from optimizer.limits import Deadline as Clock
     from optimizer.strategy import Direct
 
     start = kind.verify(part.problem, part.plan)
@@ -58,7 +59,7 @@ def _solved(
     if start.ok:
         inner.offer(part.plan, "start")
     seconds = min(PART_SECONDS, max(deadline.remaining_s(), 1e-3))
-    clock = Clock.after(seconds)
+    clock = Deadline.after(seconds)
     Direct(kind, inner, replace(limits, time_limit_s=seconds), clock, cancel).run()
     better = inner.objectives is not None and (
         not start.ok or lexicographically_better(inner.goals, inner.objectives, tuple(start.objectives[goal.name] for goal in inner.goals))

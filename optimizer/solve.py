@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from models.catalogue import kind_of
 from models.contract import Reason, Sense, Verdict
 from optimizer.child import Child, ChildEnd
-from optimizer.incumbents import Bounded, Found, Message, Refuted, Spent, lexicographically_better
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Spent, lexicographically_better
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Progress, Result, StopReason, relative_gap
 
@@ -191,6 +191,8 @@ class _Run:
             self.spent[message.phase] = self.spent.get(message.phase, 0.0) + message.seconds
         elif isinstance(message, Refuted):
             self.refuted = message
+        elif isinstance(message, Rejected):
+            self.faults.append(f"a plan of phase '{message.phase}' was refused: {message.complaint}")
         elif isinstance(message, Found):
             if self.plans and not lexicographically_better(self.goals, message.objectives, self.plans[-1].objectives):
                 return
@@ -307,7 +309,7 @@ class _Run:
         if failure:
             return self._made(Outcome.no_plan, StopReason.crash, failure=f"{failure}{self._crash_report() or ''}".rstrip())
         if self.refuted is not None:
-            return self._made(Outcome.infeasible, StopReason.gap, conflict=self.refuted.conflict)
+            return self._made(Outcome.infeasible, StopReason.gap, conflict=self.refuted.conflict, failure=self._crash_report())
         return self._made(Outcome.no_plan, self._stopped(), failure=self._crash_report())
 
     def _made(self, outcome: Outcome, stop_reason: StopReason, **parts: Any) -> Result:  # noqa: ANN401

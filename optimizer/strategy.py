@@ -17,6 +17,7 @@ from models.catalogue import kind as kind_named
 from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
 from optimizer.columns import Generated, generate
 from optimizer.compile import Compiled, compile_model
+from optimizer.diagnose import diagnose
 from optimizer.diving import dive
 from optimizer.highs import HighsBackend
 from optimizer.incumbents import Incumbents, Message, Refuted
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from models.contract import Goal, Kind
     from models.program import Floats
+    from optimizer.result import Conflict
 
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
@@ -35,7 +37,6 @@ PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods
 EXCHANGE_SHARE = 0.3  # of what is left, for one round
 EXCHANGE_GAP = 1e-3
 METHOD_TREE = "branch and bound of the exact program, by {}"
-METHOD_LP = "dual bound of the relaxation by groups, recomputed from its row duals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def search(task: Task, send: Callable[[Message], None], cancel: threading.Event)
     if task.plan is not None:
         incumbents.offer(task.plan, "start")
     deadline = Deadline.after(task.limits.time_limit_s)
-    if kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS or not kind.has("scale"):
+    at_scale = kind.has("scale") and kind.part("scale").applies(task.problem)
+    if not at_scale or kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS:
         Direct(kind, incumbents, task.limits, deadline, cancel).run()
     else:
         AtScale(kind, incumbents, task.limits, deadline, cancel).run()
@@ -65,6 +67,7 @@ class Direct:
     """The exact program, one goal after another, each held at what it attained while the next is sought."""
 
     def __init__(self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event) -> None:
+        self._kind = kind
         self._formulation = kind.part("formulation")
         self._incumbents = incumbents
         self._limits = limits
@@ -82,11 +85,31 @@ class Direct:
                 return
             result = self._solve(goal, names[goal.name], floors)
             if result.status is ProgramStatus.infeasible and incumbents.objectives is None:
-                incumbents.send(Refuted(None))
+                incumbents.send(Refuted(None))  # at once, lest the proof be lost with the search for its reasons
+                incumbents.send(Refuted(self._conflict(names[goal.name])))
                 return
             if incumbents.objectives is None:
                 return
             floors[names[goal.name]] = incumbents.objectives[number]
+
+    def _conflict(self, goal: Any) -> Conflict | None:  # noqa: ANN401  (each kind has its own goal names)
+        """Why no plan exists, in the kind's own words; None when time ran out before a conflict was found."""
+        if self._deadline.passed:
+            return None
+        words = self._kind.part("explain")
+        program = compile_model(self._formulation.build(self._incumbents.problem, goal, {}, hasten=False)).program
+        rules = frozenset(self._kind.rules)
+        return diagnose(
+            program,
+            self._backend,
+            replace(self._limits, time_limit_s=max(self._deadline.remaining_s(), 1e-3)),
+            units=words.rule_units(),
+            keep=frozenset(block.name for block in program.row_blocks if block.name not in rules),
+            firm=words.FIRM_RULES,
+            cut=words.CUT_COLUMNS,
+            wording=lambda repair: words.repair_text(repair.name, repair.ids, repair.amount),
+            cancel=self._cancel,
+        )
 
     def _solve(self, goal: Goal, name: Any, floors: dict[Any, float]) -> ProgramResult:  # noqa: ANN401
         incumbents = self._incumbents
@@ -114,7 +137,7 @@ class Direct:
     @staticmethod
     def _integral(bound: float) -> float:
         """A bound within rounding of a whole number, as that number."""
-        return float(round(bound)) if abs(bound - round(bound)) <= 1e-9 * max(1.0, abs(bound)) else bound  # noqa: PLR2004
+        return float(round(bound)) if abs(bound - round(bound)) <= 1e-9 * max(1.0, abs(bound)) else bound
 
     def _start(self, compiled: Compiled) -> Floats | None:
         if self._incumbents.plan is None:
@@ -128,9 +151,7 @@ class Direct:
         return compiled.vector_of(known)
 
     def _offer(self, compiled: Compiled, values: Floats, goal: Goal) -> None:
-        by_name = {
-            name: {_ids(index): number for index, number in compiled.values_of(name, values).items()} for name in compiled.columns
-        }
+        by_name = {name: {_ids(index): number for index, number in compiled.values_of(name, values).items()} for name in compiled.columns}
         self._incumbents.offer(self._formulation.extract(self._incumbents.problem, by_name), goal.name)
 
 
@@ -188,7 +209,7 @@ class AtScale:
             generated = generate(
                 source,
                 limits,
-                on_bound=lambda bound: incumbents.bound(goal, bound, METHOD_LP, "relaxation"),
+                on_bound=lambda bound: incumbents.bound(goal, bound, self._scale.METHOD, "relaxation"),
                 on_spent=incumbents.send,
                 cancel=self._cancel,
             )

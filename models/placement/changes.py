@@ -63,7 +63,8 @@ class Groups:
         self.need = np.minimum(self.gpus, 1.0)
         self.gpu_memory = np.array([job.gpu_memory_gib for job in jobs])
         kinds = max(ledger.hosts.kind_of.values(), default=-1) + 1
-        self.hosted = np.array([[kind in ledger.hosts.kinds(job) for kind in range(kinds)] for job in jobs]).reshape(len(jobs), kinds)
+        hosted = [[kind in ledger.hosts.kinds(job) for kind in range(kinds)] for job in jobs]
+        self.hosted = np.array(hosted, dtype=np.bool_).reshape(len(jobs), kinds)
 
 
 class Room:

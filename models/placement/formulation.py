@@ -122,7 +122,7 @@ def build(
         raise ValueError(f"{goal} cannot be both the goal and a floor")
     goals = {goal, *floors}
     with _collection_paused():
-        setting = Setting(problem)
+        setting = Setting(problem, cut=hasten)
         model = _Model(hasten=hasten)
         model.declare(rule_columns(setting, goals))
         model.declare(goal_columns(setting, goals))

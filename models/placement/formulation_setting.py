@@ -110,13 +110,18 @@ class _Stayers:
 
 
 class Setting:
-    """All of it. Demands are known by their place in ``demands``, residents and nodes by their position in the problem."""
+    """All of it. Demands are known by their place in ``demands``, residents and nodes by their position in the problem.
 
-    def __init__(self, problem: Problem) -> None:
+    ``cut=False`` offers a preemption's job every node that does not refuse it, however small: then rows, not missing columns, say
+    that it does not fit.
+    """
+
+    def __init__(self, problem: Problem, *, cut: bool = True) -> None:
         self.problem = problem
+        self._cut = cut
         self.nodes = problem.nodes
         self.at = {node.id: place for place, node in enumerate(problem.nodes)}
-        self.demands = _demands(problem)
+        self.demands = _demands(problem, cut=cut)
         by_id = {resident.name: resident for resident in residents_of(problem, self.at)}
         reached = {place for demand in self.demands for place in demand.room}
         self.residents: dict[int, Resident] = settled(problem, by_id, reached)
@@ -163,7 +168,8 @@ class Setting:
         """Cut the demand's room on each node down to what the node could hold if all who may leave it left."""
         room: dict[int, int] = {}
         for place, most in demand.room.items():
-            workers = most if demand.refused else min(most, self.capacity(self.hosts[place], demand.job, most))
+            whole = demand.refused or (not self._cut and demand.job.id == self.problem.preempt_for)
+            workers = most if whole else min(most, self.capacity(self.hosts[place], demand.job, most))
             if workers > 0:
                 room[place] = workers
                 self.hosts[place].demands.append(number)
@@ -282,14 +288,17 @@ def _times(whole: float, part: float) -> int:
     return int((whole + TOLERANCE) / part)
 
 
-def _demands(problem: Problem) -> list[Demand]:
+def _demands(problem: Problem, *, cut: bool) -> list[Demand]:
     """Classes of waiting jobs (in a preemption only the job it is for), and in a repack every running job."""
     hosts = Hosts(problem)
     found = [_waiting(problem, hosts, one) for one in job_classes(problem)] if problem.use is not Use.preempt else []
     for position, job in enumerate(problem.jobs):
         if job.id == problem.preempt_for:
             named = _waiting(problem, hosts, JobClass((position,)))
-            if sum(min(room, _alone(problem.nodes[place], job)) for place, room in named.room.items()) < named.fewest:
+            if not cut:
+                named.room = {place: job.workers for place, node in enumerate(problem.nodes) if not refusals(node, job)}
+            holdable = sum(min(room, _alone(problem.nodes[place], job)) for place, room in named.room.items())
+            if holdable < named.fewest and (cut or not named.room):
                 _explain_refusals(problem, named)
             found.append(named)
         if problem.use is Use.repack and job.running is not None:

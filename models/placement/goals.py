@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from models.contract import Goal, Sense
 from models.placement.fragmentation import Free, cluster_fragmentation, task_classes
-from models.placement.schema import GoalName
+from models.placement.schema import GoalName, Use
 from models.vocabulary import Level
 
 if TYPE_CHECKING:
@@ -269,6 +269,9 @@ def metrics(tally: Tally, found: dict[str, float]) -> dict[str, float]:
         "nodes_powered": nodes_powered(tally),
         "powered_kw": powered_kw(tally),
     }
+    if problem.use is Use.repack:
+        running = fsum(job.gpus_per_worker * len(job.running.workers) for job in problem.jobs if job.running is not None)
+        facts["gained_gpus"] = allocated - running
     if GoalName.fragmentation in found:
         facts["fragmentation_gpus"] = found[GoalName.fragmentation]
     elif len(problem.nodes) * len(task_classes(problem)) <= FRAGMENTATION_WORK:

@@ -17,8 +17,10 @@ from models.placement.ledger import SLACK
 from models.program_builder import ProgramBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.placement.schema import GoalName, Plan, Problem
-    from models.program import Floats, LinearProgram
+    from models.program import Floats, Ids, LinearProgram
 
 MOVE_PENALTY = 1e-4  # per unit of move cost: of equal gains the one with cheaper moves
 CHOSEN = 0.5  # a binary column above this is 1
@@ -76,7 +78,9 @@ class Repacking:
         for name, free, need in (("node_cpu", ledger.cpu, movable.cpu), ("node_memory", ledger.memory, movable.memory)):
             entries = [(nodes[seat.node], self._seat_column(k), float(need[seat.group])) for k, seat in enumerate(self.made.seats)]
             entries += [
-                (nodes[change.node], k, max(float(free[change.node]), 0.0)) for k, change in enumerate(self.made.changes) if change.node in nodes
+                (nodes[change.node], k, max(float(free[change.node]), 0.0))
+                for k, change in enumerate(self.made.changes)
+                if change.node in nodes
             ]
             upper = np.array([max(float(free[node]), 0.0) + SLACK for node in nodes])
             _add(builder, name, [(node,) for node in nodes], entries, upper)
@@ -135,8 +139,6 @@ class Repacking:
         return ledger.plan()
 
 
-def _add(builder: ProgramBuilder, name: str, ids: list[tuple[int, ...]] | list[tuple[str]], entries: Entries, upper: Floats) -> None:
+def _add(builder: ProgramBuilder, name: str, ids: Sequence[Ids], entries: Entries, upper: Floats) -> None:
     rows, columns, values = np.array(entries, dtype=np.float64).reshape(-1, 3).T
-    builder.add_rows(
-        name, ids, upper=upper, row_index=rows.astype(np.int64), column_index=columns.astype(np.int64), coefficient=values
-    )
+    builder.add_rows(name, ids, upper=upper, row_index=rows.astype(np.int64), column_index=columns.astype(np.int64), coefficient=values)

@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from models.placement.schema import Plan, Problem
     from models.program import Floats, LinearProgram
 
-__all__ = ["exchange", "guided", "neighbourhoods", "packing", "relaxation"]
+__all__ = ["applies", "exchange", "guided", "neighbourhoods", "packing", "relaxation"]
 
-METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"
+METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"  # what certificates say
+
+
+def applies(problem: Problem) -> bool:
+    """Whether this path serves the problem: not a preemption, whose exact program holds one job's workers and stays small."""
+    return problem.use is not Use.preempt
 
 
 def relaxation(
@@ -56,11 +61,11 @@ def relaxation(
 
 def _granted(problem: Problem) -> frozenset[int]:
     """Running jobs that may stay where no new worker may come: the relaxation grants them in full and asks nothing for them."""
-    open_to_all = {node.id for node in problem.nodes if node.state == "ready" and node.reserved_for is None}
+    kept = {node.id for node in problem.nodes if node.state != "drained" and (node.state == "cordoned" or node.reserved_for is not None)}
     return frozenset(
         place
         for place, job in enumerate(problem.jobs)
-        if job.running is not None and any(worker.node not in open_to_all for worker in job.running.workers)
+        if job.running is not None and any(worker.node in kept for worker in job.running.workers)
     )
 
 

@@ -38,7 +38,14 @@ from tests.conformance.documents import (
 KINDS = sorted(kinds())
 UNITS = ("_s", "_gib", "_gbps", "_usd", "_kw", "_kwh", "_cores", "_gpus", "_percent", "_per_s")
 CODES = {"why_not", "would_place", "displaces", "binding", "moved", "evicted", "summary"}  # models.contract.Reason
-PARTS = ("schema", "verify", "heuristic", "formulation", "explain")
+HOOKS = {  # models.contract
+    "schema": ("Problem", "Plan", "Rule", "example"),
+    "verify": ("verify", "goals"),
+    "heuristic": ("heuristic", "simple_bounds"),
+    "formulation": ("build", "extract", "start", "size"),
+    "explain": ("explain", "subjects", "rule_units", "repair_text", "FIRM_RULES", "CUT_COLUMNS"),
+}
+SCALE_HOOKS = ("relaxation", "guided", "packing", "exchange", "neighbourhoods")  # of a kind that has large problems
 
 each_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -75,7 +82,10 @@ def test_the_folder_is_complete(name: str) -> None:
     assert kind.name == name
     assert kind.package == f"models.{name}"
     assert kind.summary.endswith(".")
-    assert [part for part in PARTS if not kind.has(part)] == []
+    assert [part for part in HOOKS if not kind.has(part)] == []
+    hooks = HOOKS | ({"scale": SCALE_HOOKS} if kind.has("scale") else {})
+    assert [f"{part}.{hook}" for part in hooks for hook in hooks[part] if not hasattr(kind.part(part), hook)] == []
+    assert callable(kind.problem.ordered_goals)  # type: ignore[attr-defined]
     assert page(kind).exists()
     assert len(set(kind.rules)) == len(kind.rules) > 0
 

@@ -134,8 +134,7 @@ def test_a_little_gpu_memory_of_an_unlimited_gpu() -> None:
 
 
 def test_jobs_to_keep_apart_are_seen_from_both_sides() -> None:
-    apart = {"anti_affinity": {"jobs": ["b"], "level": "node"}}
-    case = problem([node("n1"), node("n2")], [job("a", **apart), job("b"), job("c")])
+    case = problem([node("n1"), node("n2")], [job("a", anti_affinity={"jobs": ["b"], "level": "node"}), job("b"), job("c")])
     ledger = Ledger(case)
     ledger.book(0, [(0, (0,))])
     assert ledger.room(1).tolist() == [0, 2]

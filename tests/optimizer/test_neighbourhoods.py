@@ -13,7 +13,7 @@ from models import catalogue
 from models.contract import Neighbourhood
 from optimizer import neighbourhoods
 from optimizer.columns import generate
-from optimizer.incumbents import Found, Incumbents, Message
+from optimizer.incumbents import Found, Incumbents, Message, Rejected
 from optimizer.limits import Deadline, Limits
 from optimizer.neighbourhoods import improve
 from tests.optimizer.toy_kind import KIND, scale
@@ -115,9 +115,11 @@ def test_a_merge_that_breaks_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) 
         return draw
 
     monkeypatch.setattr(scale, "neighbourhoods", careless)
-    incumbents = begun(example(), [])
+    sent: list[Message] = []
+    incumbents = begun(example(), sent)
     before = incumbents.plan
     run(incumbents)
+    assert [message.phase for message in sent if isinstance(message, Rejected)] == ["neighbourhoods"]
     assert incumbents.plan == before
     assert incumbents.rejected >= 1
     assert "a is packed" in incumbents.complaint

@@ -28,7 +28,7 @@ from optimizer.solve import solve
 from tests.models.placement_problems import job, node, problem
 from tests.optimizer import rogues
 from tests.optimizer.rogues import BEST, BETTER, TWICE
-from tests.optimizer.toy_kind import KIND, explain, heuristic
+from tests.optimizer.toy_kind import KIND, explain, formulation, heuristic
 from tests.optimizer.toy_kind.schema import Bag, GoalName, Plan, Problem, Thing, example, hard
 
 OVERRUN_S = 1.0  # what a solve may take beyond its limit
@@ -192,10 +192,33 @@ def crowded() -> Problem:
 
 
 @pytest.mark.parametrize("isolate", [True, False])
-def test_infeasible_is_a_proof_and_no_plan(isolate: bool) -> None:
+def test_infeasible_is_a_proof_with_a_conflict_and_no_plan(isolate: bool) -> None:
     result = solve(crowded(), limits(), isolate=isolate)
     assert (result.outcome, result.stop_reason) == (Outcome.infeasible, StopReason.gap)
     assert (result.plan, result.certificate, result.verdict, result.failure) == (None, None, None, None)
+    assert result.conflict is not None
+    assert result.conflict.status == "proved"
+    assert set(result.conflict.rules) == {("bag_capacity", ("bag",)), ("must_pack", ("a",)), ("must_pack", ("b",))}
+    assert result.conflict.repairs == ("bag_capacity of bag: 1 g more",)
+
+
+def test_a_thing_too_heavy_for_every_bag() -> None:
+    of = Problem(bags=example().bags, things=(Thing(id="anvil", weight_g=1000, worth_usd=1, must_pack=True),))
+    result = solve(of, limits())
+    assert result.outcome is Outcome.infeasible
+    assert result.conflict is not None
+    assert ("must_pack", ("anvil",)) in result.conflict.rules
+
+
+def test_a_proof_survives_the_search_for_its_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise LookupError("a bug of this test")
+
+    monkeypatch.setattr(strategy, "diagnose", broken)
+    result = solve(crowded(), limits(), isolate=False)
+    assert (result.outcome, result.conflict) == (Outcome.infeasible, None)
+    assert result.failure is not None
+    assert "a bug of this test" in result.failure
 
 
 def test_a_search_that_ends_with_nothing_is_no_proof(rogue: Rogue) -> None:
@@ -371,6 +394,15 @@ def test_a_plan_that_breaks_a_rule_is_a_failed_run(rogue: Rogue, isolate: bool) 
     assert result.failure is not None
     assert "a is packed 2 times" in result.failure
     assert "rogue" in result.failure
+
+
+def test_a_program_that_disagrees_with_verify_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search's own check refuses what the exact program calls feasible: the plan before stands, and the run says so."""
+    monkeypatch.setattr(formulation, "extract", lambda *_: TWICE)
+    result = solve(example(), limits(), isolate=False)
+    assert objectives(result) == (11.0, 10.0)
+    assert result.failure is not None
+    assert "a plan of phase 'worth' was refused: a is packed 2 times" in result.failure
 
 
 def test_a_plan_beyond_its_bound_is_a_failed_run(rogue: Rogue) -> None:

@@ -12,10 +12,11 @@ from tests.optimizer.toy_kind.schema import GoalName, Packed, Plan, Problem
 Values = Mapping[str, Mapping[tuple[Any, ...], float]]
 
 
-def build(problem: Problem, goal: GoalName | None = None, floors: Mapping[GoalName, float] | None = None) -> Any:
+def build(problem: Problem, goal: GoalName | None = None, floors: Mapping[GoalName, float] | None = None, *, hasten: bool = True) -> Any:
+    del hasten  # nothing here hastens
     model = pyo.ConcreteModel()
     things = {thing.id: thing for thing in problem.things}
-    pairs = [(thing.id, bag.id) for thing in problem.things for bag in problem.bags if thing.weight_g <= bag.capacity_g]
+    pairs = [(thing.id, bag.id) for thing in problem.things for bag in problem.bags]
     model.pack = pyo.Var(pairs, domain=pyo.Binary)
     in_bag: dict[str, list[str]] = {bag.id: [] for bag in problem.bags}
     places: dict[str, list[Any]] = {thing.id: [] for thing in problem.things}
@@ -30,10 +31,9 @@ def build(problem: Problem, goal: GoalName | None = None, floors: Mapping[GoalNa
     model.packed_once = pyo.Constraint(pyo.Any)
     model.must_pack = pyo.Constraint(pyo.Any)
     for name, columns in places.items():
-        if columns:
-            model.packed_once.add(name, sum(columns) <= 1)
+        model.packed_once.add(name, sum(columns) <= 1)
         if things[name].must_pack:
-            model.must_pack.add(name, sum(columns) >= 1 if columns else pyo.Constraint.Infeasible)
+            model.must_pack.add(name, sum(columns) >= 1)
     sums = {
         GoalName.worth: sum(things[name].worth_usd * column for (name, _), column in model.pack.items()),
         GoalName.weight: sum(things[name].weight_g * column for (name, _), column in model.pack.items()),

@@ -93,6 +93,10 @@ def packing(*_: Any) -> None:
     """No dive here: tests/optimizer/test_diving.py has one."""
 
 
+def exchange(*_: Any) -> None:
+    """No exchanges either."""
+
+
 def neighbourhoods(problem: Problem, plan: Plan) -> Callable[[random.Random, float], Neighbourhood | None]:
     """``size`` 1.0 is two bags with what is in them and all that is in none."""
     bag_of = {one.thing: one.bag for one in plan.packed}
