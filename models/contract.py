@@ -7,10 +7,12 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
     heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
     formulation.py  build, extract, start, size      (the exact program, in Pyomo; LINKING and HASTENING name rows that are no rules)
-    scale.py        relaxation(problem, goal, floors, known) -> ColumnSource | None;  guided(problem, source, values, seconds) -> Plan | None;
-                    packing -> a Dive | None;  exchange(problem, plan);  neighbourhoods(problem, plan)      (optional; for large problems)
+    scale.py        METHOD (what proves its bounds);  applies(problem) -> bool;  relaxation(problem, goal, floors, known) -> ColumnSource | None;
+                    guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
+                    exchange(problem, plan);  neighbourhoods(problem, plan)      (optional; for large problems)
     explain.py      explain(problem, plan, subject) -> tuple[Reason, ...];  subjects(problem, plan);
-                    rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose)
+                    rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
+                    alike(problem, plan)      (optional: which ids share the reasons of the first of them)
 
 A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
 ``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.
@@ -214,3 +216,11 @@ class Kind:
     def verify(self, problem: Any, plan: Any) -> Verdict:  # noqa: ANN401
         """Feasibility and objectives recomputed from problem and plan alone."""
         return self.part("verify").verify(problem, plan)  # type: ignore[no-any-return]
+
+    def alike(self, problem: Any, plan: Any) -> tuple[tuple[str, ...], ...]:  # noqa: ANN401
+        """Ids that the plan leaves out for the same reasons, in groups: ``explain`` gives those of the first of each.
+
+        Nothing for a kind that explains every id by itself.
+        """
+        grouped = getattr(self.part("explain"), "alike", None)
+        return grouped(problem, plan) if grouped is not None else ()

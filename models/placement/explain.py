@@ -70,10 +70,14 @@ def subjects(problem: Problem, plan: Plan) -> tuple[str, ...]:
 
 
 def alike(problem: Problem, plan: Plan) -> tuple[tuple[str, ...], ...]:
-    """The waiting jobs that the plan leaves out, in groups that fit or do not fit together; the first of each is the subject."""
+    """The waiting jobs that the plan leaves out, in groups that fit or do not fit together; the first of each is the subject.
+
+    A preemption decides about one job alone: the others are one group.
+    """
     layout = Layout(problem)
-    placed = {placement.job for placement in plan.placements}
-    return tuple(tuple(problem.jobs[place].id for place in group) for group in _groups(layout, _waiting(problem, placed)))
+    waiting = _waiting(problem, {placement.job for placement in plan.placements})
+    groups = _groups(layout, waiting) if problem.use is not Use.preempt else [waiting] if waiting else []
+    return tuple(tuple(problem.jobs[place].id for place in group) for group in groups)
 
 
 def _known(layout: Layout, subject: str) -> bool:

@@ -107,34 +107,24 @@ class Relaxation:
         self._splits = [(s, pattern) for s, stock in enumerate(self.stocks) for pattern in self._split_patterns(s, stock)]
         counts = np.array([float(len(self.stocks[s].nodes)) for s, _ in self._splits])
         self.split_columns = builder.add_columns("split", [(k,) for k in range(len(self._splits))], upper=counts)
-        self.cuts = list(self._first_cuts())
-        self._note_missing()
+        self.cuts, self._missing = self._first_cuts()
         upper = np.array([float(self.slots[slot].count) for slot, _ in self.cuts])
         self.cut_columns = builder.add_columns("cut", [(k,) for k in range(len(self.cuts))], upper=upper)
 
-    def _first_cuts(self) -> Iterable[tuple[int, Ints]]:
-        """For each slot and size one slice, as much of that size as fits; or the slices of the known relaxation."""
+    def _first_cuts(self) -> tuple[list[tuple[int, Ints]], list[Bools]]:
+        """For each slot and size one slice, as much of that size as fits; or those of the known relaxation. And what is missing then."""
         if self._known is not None:
-            yield from self._known.cuts
-            return
+            return list(self._known.cuts), [missing.copy() for missing in self._known._missing]  # noqa: SLF001  (another of this class)
+        cuts: list[tuple[int, Ints]] = []
+        all_missing: list[Bools] = []
         for number, slot in enumerate(self.slots):
-            chosen = {}
             slices = self.cutting.slices(slot.capacity)
-            for size in range(len(self.sizes)):
-                if len(slices) and slices[:, size].max():
-                    cut = slices[int(np.argmax(slices[:, size]))]
-                    chosen[cut.tobytes()] = cut
-            for cut in chosen.values():
-                yield number, cut
-
-    def _note_missing(self) -> None:
-        present: list[set[bytes]] = [set() for _ in self.slots]
-        for slot, cut in self.cuts:
-            present[slot].add(cut.tobytes())
-        self._missing = [
-            np.array([cut.tobytes() not in known for cut in self.cutting.slices(slot.capacity)], dtype=np.bool_)
-            for slot, known in zip(self.slots, present, strict=True)
-        ]
+            missing = np.ones(len(slices), dtype=np.bool_)
+            if len(slices):
+                missing[np.argmax(slices, axis=0)[slices.max(axis=0) > 0]] = False
+            cuts.extend((number, slices[k]) for k in np.flatnonzero(~missing))
+            all_missing.append(missing)
+        return cuts, all_missing
 
     def _add_demand_rows(self, builder: ProgramBuilder) -> None:
         shape_of_run = np.array([self.wishes[w].options[o][0] for w, o in self.runs], dtype=np.int64)
@@ -257,7 +247,8 @@ class Relaxation:
     def _add_split_rows(self, builder: ProgramBuilder) -> None:
         """``whole_size``: workers of a size on a stock are at most what the split patterns provide; ``split``: a node is split once."""
         split = self.split_stocks = sorted({s for s, _ in self._splits})
-        keys = [(s, size) for s in split for size in next(pattern for t, pattern in self._splits if t == s)]
+        sizes_of = dict(self._splits)  # every pattern of a stock names all its sizes
+        keys = [(s, size) for s in split for size in sizes_of[s]]
         row_of = {key: row for row, key in enumerate(keys)}
         entries = []
         for k, (shape, stock) in enumerate(zip(self.seat_shape.tolist(), self.seat_stock.tolist(), strict=True)):

@@ -46,9 +46,20 @@ def schema(kind: KindName) -> None:
     typer.echo(json.dumps(schemas, indent=2))
 
 
-def example(kind: KindName) -> None:
+ExampleName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which example; left out: the usual one.", show_default=False)]
+
+
+def example(kind: KindName, name: ExampleName = None) -> None:
     """Print a small problem of a kind to start from."""
-    typer.echo(as_json(kind_called(kind).part("schema").example()))
+    found = kind_called(kind)
+    if name is None:
+        typer.echo(as_json(found.part("schema").example()))
+        return
+    named = found.part("examples").examples() if found.has("examples") else {}
+    if name not in named:
+        offered = f"its examples are: {', '.join(named)}" if named else "it has one example; leave the name out"
+        raise BadInputError(f"{kind} has no example called '{name}'; {offered}")
+    typer.echo(as_json(named[name]))
 
 
 def as_json(document: object) -> str:

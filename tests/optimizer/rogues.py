@@ -83,3 +83,7 @@ def listen(_: Task, send: Send, cancel: threading.Event) -> None:
     """A well-behaved search that only a cancel ends."""
     find(send, BEST, 13.0, 13.0)
     cancel.wait(600)
+
+
+def silent(*_: object) -> None:
+    """Finds nothing."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from models import catalogue
 from models.contract import Neighbourhood
 from optimizer import neighbourhoods
 from optimizer.columns import generate
@@ -21,11 +20,6 @@ from tests.optimizer.toy_kind.heuristic import heuristic
 from tests.optimizer.toy_kind.schema import GoalName, Packed, Plan, Problem, example, hard
 
 LIMITS = Limits(time_limit_s=30, gap=0.01)
-
-
-@pytest.fixture(autouse=True)
-def catalogued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "kinds", lambda: {KIND.name: KIND})
 
 
 def begun(problem: Problem, sent: list[Message]) -> Incumbents:

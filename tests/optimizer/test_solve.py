@@ -7,109 +7,30 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import catalogue
-from models.catalogue import UnknownKindError
-from models.contract import Kind
 from models.placement.schema import Problem as PlacementProblem
 from models.placement.schema import example as placement_example
-from models.vocabulary import Document
 from optimizer import strategy
-from optimizer.child import Child, ChildEnd
-from optimizer.limits import Limits
-from optimizer.result import Outcome, Progress, Result, StopReason, relative_gap
+from optimizer.result import Outcome, Progress, StopReason
 from optimizer.solve import solve
 from tests.models.placement_problems import job, node, problem
 from tests.optimizer import rogues
+from tests.optimizer.conftest import Rogue
 from tests.optimizer.rogues import BEST, BETTER, TWICE
-from tests.optimizer.toy_kind import KIND, explain, formulation, heuristic
-from tests.optimizer.toy_kind.schema import Bag, GoalName, Plan, Problem, Thing, example, hard
+from tests.optimizer.solving import check_certificate, check_progress, limits, objectives, timed
+from tests.optimizer.toy_kind import KIND, heuristic
+from tests.optimizer.toy_kind.schema import Bag, GoalName, Problem, Thing, example, hard
 
 OVERRUN_S = 1.0  # what a solve may take beyond its limit
 BUSY_S = 1.5  # more, because the test machine may be busy
 ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def catalogued(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy kind is a kind in this process; the child learns of it from the problem (``Problem.arrive``)."""
-    known = {**catalogue.kinds(), KIND.name: KIND}
-    monkeypatch.setattr(catalogue, "kinds", lambda: known)
-
-
-Rogue = Callable[[Callable[..., None]], None]
-
-
-@pytest.fixture
-def rogue(monkeypatch: pytest.MonkeyPatch) -> Rogue:
-    """Puts a search of ``rogues`` in the place of the real one, in the child and here."""
-
-    def put(search: Callable[..., None]) -> None:
-        run = Child.run
-
-        def run_other(self: Child, target: str, *arguments: Any, **named: Any) -> ChildEnd:
-            assert target == "optimizer.strategy:search"
-            return run(self, f"{rogues.__name__}:{search.__name__}", *arguments, **named)
-
-        monkeypatch.setattr(Child, "run", run_other)
-        monkeypatch.setattr(strategy, "search", search)
-
-    return put
-
-
-def limits(seconds: float = 20.0, **fields: Any) -> Limits:
-    return Limits(time_limit_s=seconds, **fields)
-
-
-def objectives(result: Result) -> tuple[float, ...]:
-    assert result.certificate is not None
-    return tuple(goal.objective for goal in result.certificate.goals)
-
-
-def timed(*arguments: Any, **named: Any) -> tuple[Result, float]:
-    began = time.monotonic()
-    result = solve(*arguments, **named)
-    return result, time.monotonic() - began
-
-
-def check_certificate(result: Result, kind: Kind, of: Document) -> None:
-    """Goals in order, each with a bound on the right side and the gap of the formula, and all of it recomputed."""
-    assert result.certificate is not None
-    verdict = kind.verify(of, result.plan)
-    assert verdict.ok
-    assert result.certificate.verified
-    assert result.certificate.largest_violation == 0
-    goals = kind.goals(of)
-    assert [goal.name for goal in result.certificate.goals] == [goal.name for goal in goals]
-    for stated, goal in zip(result.certificate.goals, goals, strict=True):
-        assert stated.objective == verdict.objectives[goal.name]
-        assert (stated.sense, stated.unit) == (goal.sense.value, goal.unit)
-        assert not goal.better(stated.objective, stated.bound)
-        if math.isfinite(stated.bound):
-            assert stated.gap == pytest.approx(abs(stated.bound - stated.objective) / max(1.0, abs(stated.objective)))
-        assert stated.method
-    first = result.certificate.goals[0]
-    assert (result.certificate.objective, result.certificate.bound, result.certificate.gap) == (first.objective, first.bound, first.gap)
-
-
-def check_progress(steps: list[Progress], maximise: bool = True) -> None:
-    """The incumbent only gets better and the bound only tighter, and time goes one way."""
-    sign = 1 if maximise else -1
-    incumbents = [sign * step.incumbent for step in steps if step.incumbent is not None]
-    bounds = [-sign * step.bound for step in steps if step.bound is not None]
-    seconds = [step.seconds for step in steps]
-    assert incumbents == sorted(incumbents)
-    assert bounds == sorted(bounds)
-    assert seconds == sorted(seconds)
-    for step in steps:
-        if step.incumbent is not None and step.bound is not None:
-            assert step.gap == relative_gap(step.incumbent, step.bound)
+pytestmark = pytest.mark.usefixtures("toy_kind")
 
 
 # ---------------------------------------------------------------- the good cases
@@ -229,14 +150,10 @@ def test_a_search_that_ends_with_nothing_is_no_proof(rogue: Rogue) -> None:
 
 def test_no_plan_in_time_is_no_plan(rogue: Rogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heuristic, "heuristic", lambda *_: None)
-    rogue(silent)
+    rogue(rogues.silent)
     result = solve(example(), limits(0.5), isolate=False)
     assert (result.outcome, result.stop_reason, result.plan, result.certificate) == (Outcome.no_plan, StopReason.deadline, None, None)
     assert result.failure is None
-
-
-def silent(*_: Any) -> None:
-    """A search that finds nothing."""
 
 
 def test_a_refuted_problem_with_a_verified_plan_is_our_fault(rogue: Rogue) -> None:
@@ -344,136 +261,11 @@ def test_an_absurdly_short_limit_does_not_hang() -> None:
     assert result.failure is None
 
 
-# ---------------------------------------------------------------- searches that misbehave
-
-
-def test_the_last_plan_survives_a_crash(rogue: Rogue) -> None:
-    rogue(rogues.abort)
-    result = solve(example(), limits())
-    assert (result.outcome, result.stop_reason, result.plan) == (Outcome.feasible, StopReason.crash, BEST)
-    assert result.failure is not None
-    assert "SIGABRT" in result.failure
-    check_certificate(result, KIND, example())
-
-
-@pytest.mark.parametrize("isolate", [True, False])
-def test_the_last_plan_survives_an_exception(rogue: Rogue, isolate: bool) -> None:
-    rogue(rogues.raise_error)
-    result = solve(example(), limits(), isolate=isolate)
-    assert (result.outcome, result.stop_reason, result.plan) == (Outcome.feasible, StopReason.crash, BEST)
-    assert result.failure is not None
-    assert "a bug of this test" in result.failure
-
-
-def test_a_heuristic_that_raises_is_reported_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Plan:
-        raise ZeroDivisionError("a bug of this test")
-
-    monkeypatch.setattr(heuristic, "heuristic", broken)
-    result = solve(example(), limits(), isolate=False)
-    assert result.plan is not None
-    assert objectives(result) == (13.0, 13.0)
-    assert result.failure is not None
-    assert "a bug of this test" in result.failure
-
-
-def test_a_heuristic_plan_that_breaks_a_rule_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heuristic, "heuristic", lambda *_: TWICE)
-    result = solve(example(), limits(), isolate=False)
-    assert objectives(result) == (13.0, 13.0)
-    assert result.failure is not None
-    assert "a is packed 2 times" in result.failure
-
-
-@pytest.mark.parametrize("isolate", [True, False])
-def test_a_plan_that_breaks_a_rule_is_a_failed_run(rogue: Rogue, isolate: bool) -> None:
-    rogue(rogues.break_a_rule)
-    result = solve(example(), limits(), isolate=isolate)
-    assert (result.outcome, result.stop_reason) == (Outcome.no_plan, StopReason.crash)
-    assert (result.plan, result.certificate, result.verdict, result.reasons) == (None, None, None, ())
-    assert result.failure is not None
-    assert "a is packed 2 times" in result.failure
-    assert "rogue" in result.failure
-
-
-def test_a_program_that_disagrees_with_verify_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search's own check refuses what the exact program calls feasible: the plan before stands, and the run says so."""
-    monkeypatch.setattr(formulation, "extract", lambda *_: TWICE)
-    result = solve(example(), limits(), isolate=False)
-    assert objectives(result) == (11.0, 10.0)
-    assert result.failure is not None
-    assert "a plan of phase 'worth' was refused: a is packed 2 times" in result.failure
-
-
-def test_a_plan_beyond_its_bound_is_a_failed_run(rogue: Rogue) -> None:
-    rogue(rogues.prove_too_much)
-    result = solve(example(), limits())
-    assert (result.outcome, result.stop_reason, result.plan, result.certificate) == (Outcome.no_plan, StopReason.crash, None, None)
-    assert result.failure is not None
-    assert "a wrong proof" in result.failure
-
-
-def test_a_plan_beyond_the_bound_of_a_later_goal_is_a_failed_run(rogue: Rogue) -> None:
-    rogue(rogues.prove_too_much_of_the_second_goal)
-    result = solve(example(), limits())
-    assert (result.outcome, result.stop_reason, result.plan) == (Outcome.no_plan, StopReason.crash, None)
-    assert result.failure is not None
-    assert "weight" in result.failure
-
-
-def test_a_plan_worth_less_than_was_told_is_a_failed_run(rogue: Rogue) -> None:
-    rogue(rogues.boast)
-    result = solve(example(), limits())
-    assert (result.outcome, result.stop_reason, result.plan) == (Outcome.no_plan, StopReason.crash, None)
-    assert result.failure is not None
-    assert "was told to have worth 12, it has 9" in result.failure
-
-
-def test_progress_is_monotone_whatever_the_search_reports(rogue: Rogue) -> None:
-    rogue(rogues.go_back)
-    heard: list[Progress] = []
-    result = solve(example(), limits(), heard.append)
-    check_progress(heard)
-    assert result.plan == BEST
-    assert result.certificate is not None
-    assert result.certificate.bound == 14.0
-
-
-def test_an_explanation_that_fails_does_not_lose_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> tuple[()]:
-        raise LookupError("a bug of this test")
-
-    monkeypatch.setattr(explain, "explain", broken)
-    result = solve(example(), limits())
-    assert (result.outcome, objectives(result)) == (Outcome.optimal, (13.0, 13.0))
-    assert result.failure is not None
-    assert "LookupError: a bug of this test" in result.failure
-
-
-@pytest.mark.parametrize("isolate", [True, False])
-@pytest.mark.parametrize("phase", ["counting", "worth"])
-def test_what_the_listener_raises_is_the_callers(isolate: bool, phase: str) -> None:
-    def on_progress(step: Progress) -> None:
-        if step.phase == phase:
-            raise RuntimeError("the listener's own")
-
-    with pytest.raises(RuntimeError, match="the listener's own"):
-        solve(example(), limits(), on_progress, isolate=isolate)
-
-
-def test_a_problem_of_no_kind_is_refused() -> None:
-    class Stray(Document):
-        pass
-
-    with pytest.raises(UnknownKindError, match="Stray belongs to no kind"):
-        solve(Stray(), limits())
-
-
 # ---------------------------------------------------------------- warm starts
 
 
 def test_a_warm_start_is_the_floor(rogue: Rogue) -> None:
-    rogue(silent)
+    rogue(rogues.silent)
     result = solve(example(), limits(), warm_start=BEST, isolate=False)
     assert (result.plan, result.message) == (BEST, "")
     worse = solve(example(), limits(), warm_start=BETTER, isolate=False)

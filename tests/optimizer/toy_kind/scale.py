@@ -13,6 +13,8 @@ from models.program import Floats, LinearProgram
 from models.program_builder import ProductIds, ProgramBuilder
 from tests.optimizer.toy_kind.schema import Bag, Packed, Plan, Problem
 
+METHOD = "dual bound of the relaxation by contents of a bag"
+
 Contents = tuple[int, ...]
 
 
@@ -69,6 +71,10 @@ def knapsack(gains: Floats, weights: list[int], bag: Bag) -> tuple[float, Conten
             contents.append(place)
             left -= weights[place]
     return float(best[-1]), tuple(contents)
+
+
+def applies(problem: Problem) -> bool:
+    return problem.wide
 
 
 def relaxation(problem: Problem, goal: str, floors: Mapping[str, float] | None = None, known: Any = None) -> Relaxation | None:
