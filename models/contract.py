@@ -7,7 +7,8 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
     heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
     formulation.py  build, extract, start, size      (the exact program, in Pyomo; LINKING and HASTENING name rows that are no rules)
-    scale.py        METHOD (what proves its bounds);  applies(problem) -> bool;  relaxation(problem, goal, floors, known) -> ColumnSource | None;
+    scale.py        METHOD (what proves its bounds);  applies(problem) -> bool;
+                    relaxation(problem, goal, floors, known) -> ColumnSource | None;
                     guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
                     exchange(problem, plan);  neighbourhoods(problem, plan)      (optional; for large problems)
     explain.py      explain(problem, plan, subject) -> tuple[Reason, ...];  subjects(problem, plan);

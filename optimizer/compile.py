@@ -7,9 +7,7 @@ needs scipy, so linear expressions are walked here. What this walk does not know
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +25,7 @@ from pyomo.environ import Block as PyomoBlock
 from pyomo.environ import ConcreteModel, Constraint, Objective, SOSConstraint, Var, maximize, value
 from pyomo.repn import generate_standard_repn
 
+from models.garbage import collection_paused
 from models.program import Block, Floats, Ids, LinearProgram
 
 
@@ -62,18 +61,6 @@ class Compiled:
             for index, number in by_index.items():
                 vector[found[index]] = number
         return vector
-
-
-@contextlib.contextmanager
-def collection_paused() -> Iterator[None]:
-    """Pause garbage collection: while a large model grows, it would walk all of it over and over to free nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def compile_model(model: ConcreteModel) -> Compiled:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalogue import kind_of
 from models.contract import Reason, Sense, Verdict
+from models.garbage import collection_paused
 from optimizer.child import Child, ChildEnd
 from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Spent, lexicographically_better
 from optimizer.limits import Deadline, Limits
@@ -59,9 +60,11 @@ def solve(
     """
     run = _Run(kind_of(problem), problem, limits or Limits(), on_progress, cancel or threading.Event())
     with run.child(isolate=isolate) as child:
-        run.begin(warm_start)
+        with collection_paused():
+            run.begin(warm_start)
         run.search(child)
-    return run.result()
+    with collection_paused():
+        return run.result()
 
 
 def explain(problem: Document, plan: Document, subject: str | None = None) -> tuple[Reason, ...]:

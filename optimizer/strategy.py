@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.catalogue import kind as kind_named
+from models.garbage import collection_paused
 from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
 from optimizer.columns import Generated, generate
 from optimizer.compile import Compiled, compile_model
@@ -200,7 +201,7 @@ class AtScale:
 
     def _relaxed(self, goal: Goal, floors: dict[str, float], known: Any) -> tuple[Any, Generated | None]:  # noqa: ANN401
         incumbents = self._incumbents
-        with incumbents.timed("build"):
+        with incumbents.timed("build"), collection_paused():
             source = self._scale.relaxation(incumbents.problem, goal.name, floors, known)
         if source is None:
             return None, None

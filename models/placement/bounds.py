@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.placement.schema import GoalName, Use
 
 if TYPE_CHECKING:
     from models.placement.schema import Job, Problem
+    from models.program import Floats
 
 
 BIG = 1e18  # more than any value per GPU
 
 
-def density(job: Job) -> float:
-    """Value per GPU at the job's best speed; jobs without GPUs come first."""
-    best = max(job.model_speeds.values(), default=1.0)
-    gpus = job.gpus_per_worker * job.workers
-    return job.priority * job.value * best / gpus if gpus else BIG
+def densities(problem: Problem) -> tuple[Floats, Floats]:
+    """For each job its value at its best speed, and that per GPU (BIG without GPUs); both shape (jobs,)."""
+    jobs = problem.jobs
+    worth = np.array([job.priority * job.value * (max(job.model_speeds.values()) if job.model_speeds else 1.0) for job in jobs])
+    gpus = np.array([job.gpus_per_worker * job.workers for job in jobs])
+    return worth, np.divide(worth, gpus, out=np.full(len(jobs), BIG), where=gpus > 0)
 
 
 def simple_bounds(problem: Problem) -> dict[str, float]:
@@ -49,13 +53,12 @@ def _allocated_gpus(problem: Problem) -> float:
 
 
 def _placed_value(problem: Problem) -> float:
-    left, total = float(capacity_gpus(problem)), 0.0
-    for job in sorted(problem.jobs, key=density, reverse=True):
-        worth = job.priority * job.value * max(job.model_speeds.values(), default=1.0)
-        part = 1.0 if density(job) >= BIG else min(1.0, left / _wanted(job))
-        total += part * worth
-        left -= part * _wanted(job)
-    return total
+    worth, density = densities(problem)
+    best_first = np.argsort(-density, kind="stable")
+    gpus = np.array([_wanted(job) for job in problem.jobs])[best_first]
+    taken = np.minimum(np.cumsum(gpus), float(capacity_gpus(problem)))
+    parts = np.divide(np.diff(taken, prepend=0.0), gpus, out=np.ones(len(gpus)), where=gpus > 0)
+    return float(parts @ worth[best_first])
 
 
 def _nodes_powered(problem: Problem) -> float:

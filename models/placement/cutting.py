@@ -45,7 +45,7 @@ class Cutting:
         number = {size: place for place, size in enumerate(self.sizes.tolist())}
         self.size_of = {share: number[size] for share, size in zip(shares, sizes.tolist(), strict=True)}
         self.slots = [slot for place, stock in enumerate(stocks) for slot in self._slots_of(place, stock)] if shares else []
-        self._slices = {slot.capacity: maximal_slices(self.sizes, slot.capacity) for slot in self.slots}
+        self._slices = {capacity: maximal_slices(self.sizes, capacity) for capacity in sorted({slot.capacity for slot in self.slots})}
 
     def _slots_of(self, place: int, stock: Stock) -> list[Slot]:
         found = [Slot(place, self.grid, stock.whole * len(stock.nodes), whole=True)] if stock.whole else []

@@ -7,14 +7,13 @@ how large the model would be. What is decided is in ``formulation_setting``, the
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from typing import TYPE_CHECKING, Any
 
 import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from models.contract import Sense
+from models.garbage import collection_paused
 from models.placement.classes import Hosts, job_classes
 from models.placement.formulation_goals import SENSES, goal_columns, goal_terms
 from models.placement.formulation_plan import extract, start
@@ -24,7 +23,7 @@ from models.placement.fragmentation import task_classes
 from models.placement.schema import GoalName, Use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from models.placement.formulation_terms import Columns, Handle, Ids, Terms
     from models.placement.schema import Problem
@@ -121,7 +120,7 @@ def build(
     if goal in floors:
         raise ValueError(f"{goal} cannot be both the goal and a floor")
     goals = {goal, *floors}
-    with _collection_paused():
+    with collection_paused():
         setting = Setting(problem, cut=hasten)
         model = _Model(hasten=hasten)
         model.declare(rule_columns(setting, goals))
@@ -165,15 +164,3 @@ def size(problem: Problem) -> int:
         tasks = task_classes(problem)
         columns += 2 * len(problem.nodes) * len(tasks) + 2 * gpus * len({one.gpus_per_worker for one in tasks if one.gpus_per_worker < 1})
     return columns
-
-
-@contextlib.contextmanager
-def _collection_paused() -> Iterator[None]:
-    """No garbage collection while the model grows: it would walk all of it over and over to free nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

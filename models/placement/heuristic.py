@@ -10,7 +10,9 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from models.placement.bounds import BIG, density, simple_bounds
+import numpy as np
+
+from models.placement.bounds import densities, simple_bounds
 from models.placement.ledger import Ledger
 from models.placement.preemption import make_room, running_unlawfully
 from models.placement.schema import GoalName, Use
@@ -22,15 +24,16 @@ if TYPE_CHECKING:
 
     from models.placement.schema import Job, Plan, Problem
 
+SEATING_S = 0.2  # for seating at least, however long reading the problem took: an empty plan helps nobody
 SWIFT_ABOVE = 1_000_000  # jobs times nodes: beyond this looking at every node for every job takes seconds
 
-__all__ = ["BIG", "density", "fill", "heuristic", "simple_bounds"]
+__all__ = ["fill", "heuristic", "simple_bounds"]
 
 
 def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | None:
     """A plan that obeys every rule, or None when the running jobs alone already break one, or the named job finds no room.
 
-    Stops seating after ``seconds`` with what it has, which is feasible. ``seed`` is unused: the pass is deterministic.
+    Stops seating after ``seconds`` (or SEATING_S after it began) with what it has, which is feasible. ``seed`` is unused: the pass is deterministic.
     """
     del seed
     deadline = time.monotonic() + seconds
@@ -40,6 +43,7 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
     if not book_all_running(ledger):
         return None
     jobs = order(problem, waiting(problem))
+    deadline = max(deadline, time.monotonic() + SEATING_S)
     if len(jobs) * len(problem.nodes) > SWIFT_ABOVE and problem.power_cap_kw is None:
         Swift(ledger).seat(jobs, deadline)
     fill(ledger, jobs, deadline, ordered=True)
@@ -89,14 +93,14 @@ def order(problem: Problem, jobs: Iterable[int]) -> list[int]:
         GoalName.allocated_gpus not in goals or goals.index(GoalName.placed_value) < goals.index(GoalName.allocated_gpus)
     )
 
-    def key(place: int) -> tuple[float, float, float]:
-        job = problem.jobs[place]
-        gpus = job.gpus_per_worker * job.workers
-        if by_value:
-            return (-density(job), -gpus, -job.cpu_cores)
-        return (-job.gpus_per_worker, -gpus, -job.cpu_cores)
-
-    return sorted(jobs, key=key)
+    places = np.fromiter(jobs, dtype=np.int64)
+    chosen = [problem.jobs[place] for place in places]
+    size = np.array([job.gpus_per_worker for job in chosen])
+    gpus = size * np.array([job.workers for job in chosen])
+    cores = np.array([job.cpu_cores for job in chosen])
+    first = densities(problem)[1][places] if by_value else size
+    found: list[int] = places[np.lexsort((-cores, -gpus, -first))].tolist()
+    return found
 
 
 def fill(ledger: Ledger, jobs: Iterable[int], deadline: float, *, ordered: bool = False) -> int:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import types
 import typing
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from models.garbage import collection_paused
 from models.vocabulary import Document
 from service.cli.complaints import complaint, pointer, unknown_field
 from service.cli.errors import BadInputError
 from service.cli.files import Text, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from models.contract import Kind
 
 SMALL_BYTES = 2**20  # up to here a file is validated in one call: it cannot hold enough mistakes to fill the memory
@@ -35,20 +32,8 @@ def load(document: type[AnyDocument], source: str) -> AnyDocument:
 
 def parse(document: type[AnyDocument], text: Text) -> AnyDocument:
     """Validates the text of a document; raises BadInputError with one message."""
-    with _no_collection():
+    with collection_paused():
         return _parse(document, text)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Holds the garbage collector still: reading makes millions of objects and no rubbish."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _parse(document: type[AnyDocument], text: Text) -> AnyDocument:

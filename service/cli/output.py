@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+
+from service.reasons import causes
+from service.wording import by_rule, few, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from models.contract import Goal, Reason, Verdict
-    from optimizer.result import Certificate, GoalCertificate, Result
+    from optimizer.result import Certificate, Conflict, Result
 
 TOP_GROUPS = 6  # groups of reasons shown for what was left out
+TOP_CHANGES = 5  # moved or evicted things that are told one by one
+TOP_REPAIRS = 20
 TOP_REASONS = 200  # reasons `explain` prints before it only counts
 EXACT = 1e-9  # a gap below this is told as "none"
+SHORTEST_S = 0.005  # a phase shorter than this would be told as 0.00
 
 
 def complain(message: str) -> None:
@@ -72,8 +78,11 @@ def as_object(result: Result) -> str:
     return json.dumps(told, allow_nan=False)
 
 
-def show_result(result: Result, written: Sequence[tuple[str, str]]) -> None:
-    """The summary for people: outcome, certificate, key figures, time by phase, what was left out, files written."""
+def show_result(result: Result, written: Sequence[tuple[str, str]], alike: Sequence[tuple[str, ...]] = ()) -> None:
+    """The summary for people: outcome, certificate, key figures, time by phase, what was left out, files written.
+
+    ``alike`` are groups of left-out ids that share the reasons of their first (``models.contract.Kind.alike``).
+    """
     out = console()
     out.print(_headline(result))
     if result.certificate is not None:
@@ -81,19 +90,21 @@ def show_result(result: Result, written: Sequence[tuple[str, str]]) -> None:
     if result.verdict is not None and result.verdict.metrics:
         percent = bound_percent(result.certificate, result.verdict.metrics)
         figures = result.verdict.metrics | ({"bound_percent": percent} if percent is not None else {})
-        out.print(_pairs("Figures", {_words(name): number(value) for name, value in figures.items()}))
+        _show_pairs(out, "Figures", [(words(name), number(value)) for name, value in figures.items()])
     if result.seconds_by_phase:
-        out.print(_pairs("Seconds", {_words(name): f"{seconds:.2f}" for name, seconds in result.seconds_by_phase.items()}))
+        spent = [(words(name), f"{seconds:.2f}") for name, seconds in result.seconds_by_phase.items() if seconds >= SHORTEST_S]
+        _show_pairs(out, "Seconds", spent)
     if result.conflict is not None:
-        _show_conflict(out, result)
-    _show_left_out(out, result.reasons)
+        _show_conflict(out, result.conflict)
+    _show_changes(out, result.reasons)
+    _show_left_out(out, result.reasons, alike)
     for what, path in written:
         out.print(f"{what}: {escape(path)}", soft_wrap=True)
 
 
 def _headline(result: Result) -> str:
     colour = "green" if result.plan is not None else "red"
-    words = {
+    told = {
         "optimal": "Optimal: the plan is proved best within the asked gap",
         "feasible": "A plan was found",
         "infeasible": "Proved infeasible: no plan can keep every rule",
@@ -102,31 +113,27 @@ def _headline(result: Result) -> str:
     }[result.outcome.value]
     stopped = "" if result.outcome.value == "infeasible" else f"stopped by {result.stop_reason.value} "
     message = f" {escape(result.message)}" if result.message else ""
-    return f"[bold {colour}]{words}[/] ({result.kind}, {stopped}after {result.seconds:.2f} s).{message}"
+    return f"[bold {colour}]{told}[/] ({result.kind}, {stopped}after {result.seconds:.2f} s).{message}"
 
 
 def _certificate(certificate: Certificate) -> Table:
     state = "checked independently" if certificate.verified else "NOT verified"
-    table = Table(title=f"Certificate: {state}, by {escape(certificate.strategy)}, seed {certificate.seed}", title_justify="left")
+    found = f"plan found by {escape(words(certificate.strategy))}, seed {certificate.seed}"
+    table = Table(title=f"Certificate: {state}; {found}", title_justify="left", title_style="bold")
     table.add_column("goal")
     for name in ("objective", "bound", "gap"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("how it is proved")
     for goal in certificate.goals:
+        exact = goal.gap < EXACT
         table.add_row(
-            f"{_words(goal.name)} ({goal.sense})",
-            f"{number(goal.objective)} {goal.unit}",
-            number(goal.bound),
-            _gap(goal),
+            f"{words(goal.name)} ({goal.sense})",
+            with_unit(goal.objective, goal.name, goal.unit),
+            number(goal.objective if exact else goal.bound),
+            "none" if exact else f"{goal.gap:.3%}" if math.isfinite(goal.gap) else "unknown",
             escape(goal.method),
         )
     return table
-
-
-def _gap(goal: GoalCertificate) -> str:
-    if not math.isfinite(goal.gap):
-        return "unknown"
-    return "none" if goal.gap < EXACT else f"{goal.gap:.3%}"
 
 
 def number(value: float) -> str:
@@ -136,43 +143,68 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4f}".rstrip("0").rstrip(".")
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def with_unit(value: float, name: str, unit: str) -> str:
+    """``37.45 GPUs``; without the unit where the name says it already (``placed value``, ``eviction cost``) and nobody counts in it."""
+    said = unit.lower() in name.split("_") and unit.islower()
+    return number(value) if said or not unit else f"{number(value)} {unit[:-1] if value == 1 and unit.endswith('s') else unit}"
 
 
-def _pairs(title: str, pairs: dict[str, str]) -> str:
-    return f"[bold]{title}[/]  " + "   ".join(f"{name} [bold]{escape(value)}[/]" for name, value in pairs.items())
+def _show_pairs(out: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values in lines that break between pairs, never within one."""
+    lines, length = [f"[bold]{title}[/]"], len(title)
+    for name, value in pairs:
+        size = len(name) + len(value) + 4
+        if length + size > out.width:
+            lines.append(" " * len(title))
+            length = len(title)
+        lines[-1] += f"   {escape(name)} [bold]{escape(value)}[/]"
+        length += size
+    for line in lines:
+        out.print(line, soft_wrap=True)
 
 
-def _show_conflict(out: Console, result: Result) -> None:
-    if result.conflict is None:
-        return
-    out.print(f"[bold]These rules cannot hold together[/] ({result.conflict.status}):")
-    for rule, ids in result.conflict.rules:
-        out.print(f"  {rule}" + (f"  {escape(', '.join(ids))}" if ids else ""))
-    if result.conflict.repairs:
+def _show_conflict(out: Console, conflict: Conflict) -> None:
+    out.print(f"[bold]These rules cannot hold together[/] ({conflict.status}):")
+    for rule, names in by_rule(conflict.rules):
+        out.print(f"  {rule}" + (f": {escape(few(names))}" if names else ""), soft_wrap=True)
+    if conflict.repairs:
         out.print("[bold]The cheapest repair:[/]")
-        for repair in result.conflict.repairs:
-            out.print(f"  {escape(repair)}")
+        for repair in conflict.repairs[:TOP_REPAIRS]:
+            out.print(f"  {escape(repair)}", soft_wrap=True)
+        if len(conflict.repairs) > TOP_REPAIRS:
+            out.print(f"  and {len(conflict.repairs) - TOP_REPAIRS:,} more")
 
 
-def _show_left_out(out: Console, reasons: Iterable[Reason]) -> None:
-    """Groups of why-not reasons, the largest first, each with one example."""
-    left_out = [reason for reason in reasons if reason.code == "why_not"]
-    if not left_out:
+def _show_changes(out: Console, reasons: Iterable[Reason]) -> None:
+    """What was moved and evicted: how many, and the first few with the reason."""
+    for code in ("evicted", "moved"):
+        changed = [reason for reason in reasons if reason.code == code and reason.subject]
+        subjects = dict.fromkeys(reason.subject for reason in changed)
+        if not subjects:
+            continue
+        out.print(f"[bold]{code.capitalize()}: {len(subjects):,}[/]")
+        for reason in changed[:TOP_CHANGES]:
+            out.print(f"  {escape(reason.subject)}: {escape(reason.text)}", soft_wrap=True)
+        if len(changed) > TOP_CHANGES:
+            out.print("  the plan lists them all")
+
+
+def _show_left_out(out: Console, reasons: Iterable[Reason], alike: Sequence[tuple[str, ...]]) -> None:
+    """What was left out by its first reason, the largest group first, each with one example."""
+    found = causes(reasons, alike)
+    if not found:
         return
-    subjects = {reason.subject for reason in left_out}
-    counts = Counter((reason.rule, reason.status) for reason in left_out)
-    example = {(reason.rule, reason.status): reason for reason in reversed(left_out)}
-    table = Table(title=f"Not in the plan: {len(subjects):,}", title_justify="left")
+    table = Table(title=f"Not in the plan: {sum(cause.size for cause in found):,}", title_justify="left", title_style="bold")
     for name in ("because of", "how many", "known by", "for example"):
         table.add_column(name, justify="right" if name == "how many" else "left")
-    for group, count in counts.most_common(TOP_GROUPS):
-        one = example[group]
-        table.add_row(_words(group[0]), f"{count:,}", "proof" if group[1] == "proved" else "search", escape(f"{one.subject}: {one.text}"))
+    for cause in found[:TOP_GROUPS]:
+        first = cause.members[0]
+        known = {"proved": "proof", "heuristic": "search"}.get(cause.status, "")
+        text = f"{first.ids[0]}: {first.reasons[0].text}" if first.reasons else f"{first.ids[0]}: ask with explain --subject"
+        table.add_row(words(cause.rule) or "not explained", f"{cause.size:,}", known, escape(text))
     out.print(table)
-    if len(counts) > TOP_GROUPS:
-        out.print(f"and {len(counts) - TOP_GROUPS} more reasons; `quartermaster explain` or --report shows them all")
+    if len(found) > TOP_GROUPS:
+        out.print(f"and {len(found) - TOP_GROUPS} more reasons; `quartermaster explain` or --report shows them all")
 
 
 def show_verdict(verdict: Verdict, goals: Sequence[Goal]) -> None:
@@ -182,11 +214,9 @@ def show_verdict(verdict: Verdict, goals: Sequence[Goal]) -> None:
     out.print(
         "[bold green]The plan keeps every rule.[/]" if verdict.ok else f"[bold red]The plan breaks rules: {verdict.violation_count:,}.[/]"
     )
-    out.print(
-        _pairs("Goals", {_words(name): f"{number(value)} {units.get(name, '')}".rstrip() for name, value in verdict.objectives.items()})
-    )
+    _show_pairs(out, "Goals", [(words(name), with_unit(value, name, units.get(name, ""))) for name, value in verdict.objectives.items()])
     if verdict.metrics:
-        out.print(_pairs("Figures", {_words(name): number(value) for name, value in verdict.metrics.items()}))
+        _show_pairs(out, "Figures", [(words(name), number(value)) for name, value in verdict.metrics.items()])
     if verdict.violations:
         table = Table()
         for name in ("rule", "on", "by", "what is wrong"):
@@ -200,7 +230,7 @@ def show_verdict(verdict: Verdict, goals: Sequence[Goal]) -> None:
 
 
 def show_reasons(reasons: Sequence[Reason], subject: str | None) -> None:
-    """Explanations, one a line, those of one subject together."""
+    """Explanations, those of one subject together; one a line in a pipe, indented on a terminal."""
     out = console()
     if not reasons:
         out.print("There is nothing to explain" + (f" about {escape(subject)}." if subject else ": everything asked for is in the plan."))
@@ -210,6 +240,10 @@ def show_reasons(reasons: Sequence[Reason], subject: str | None) -> None:
         if reason.subject != told or reason is reasons[0]:
             told = reason.subject
             out.print(f"[bold]{escape(told) or 'The whole plan'}[/]")
-        out.print(f"  {escape(reason.text)} [dim]\\[{reason.code}, {reason.rule}, {reason.status}][/]", soft_wrap=True)
+        text = f"{escape(reason.text)} [dim]\\[{reason.code}, {reason.rule}, {reason.status}][/]"
+        if out.is_terminal:
+            out.print(Padding(text, (0, 0, 0, 2)))
+        else:
+            out.print(f"  {text}", soft_wrap=True)
     if len(reasons) > TOP_REASONS:
         out.print(f"and {len(reasons) - TOP_REASONS:,} more; --subject ID shows those of one")

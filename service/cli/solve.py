@@ -79,7 +79,7 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
         if result.plan is None and result.message:
             complain(result.message)
     else:
-        show_result(result, written)
+        show_result(result, written, found.alike(problem, result.plan) if result.plan is not None and result.reasons else ())
     if result.failure is not None:
         complain(f"a part of the solve failed by our fault; please report this:\n{result.failure}")
     raise typer.Exit(exit_code(result))

@@ -74,7 +74,10 @@ def _drawn(
     scale: _Scale, incumbents: list[tuple[float, float]], bounds: list[tuple[float, float]], goal: GoalCertificate, *, cut: bool
 ) -> Chart:
     upper, lower = _stairs(bounds, scale), _stairs(incumbents, scale)
-    band = [*lower, *reversed(upper)] if upper else []
+    band: list[tuple[float, float]] = []
+    if upper:
+        both = max(incumbents[0][0], bounds[0][0])  # the moment from which there are two lines to lie between
+        band = [*_stairs(_since(incumbents, both), scale), *reversed(_stairs(_since(bounds, both), scale))]
     ticks = _round_values(scale.low, scale.high)
     digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]))) if len(ticks) > 1 else 1
     words = f"{goal.unit} against seconds: the plan ends at {number(goal.objective)}, the bound at {number(goal.bound)}."
@@ -103,6 +106,12 @@ def _stairs(points: list[tuple[float, float]], scale: _Scale) -> list[tuple[floa
             corners.append((x, corners[-1][1]))
         corners.append((x, y))
     return corners
+
+
+def _since(points: list[tuple[float, float]], moment: float) -> list[tuple[float, float]]:
+    """The points from a moment on, the value then held first."""
+    held = [value for at, value in points if at <= moment][-1]
+    return [(moment, held), *(point for point in points if point[0] > moment)]
 
 
 def _path(corners: list[tuple[float, float]]) -> str:

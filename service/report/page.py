@@ -12,10 +12,14 @@ from models import catalogue
 from service.report import reasons, wording
 from service.report.convergence import chart
 from service.report.drawing import Drawing, Figure, drawing_module, plain
+from service.wording import by_rule, few, words
 
 if TYPE_CHECKING:
     from models.vocabulary import Document
     from optimizer.result import GoalCertificate, Result
+
+SHORTEST_S = 0.005  # a phase shorter than this would be told as 0.00 s
+MOST_NAMES = 40  # of those whom one rule of a conflict concerns
 
 
 def render(problem: Document, result: Result, before: Document | None = None) -> str:
@@ -30,21 +34,19 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
     environment = Environment(
         loader=PackageLoader("service.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=wording.number, percent=wording.percent, seconds=wording.seconds, words=wording.words)
+    environment.filters.update(number=wording.number, percent=wording.percent, seconds=wording.seconds, words=words)
     return environment.get_template("report.html.j2").render(
-        title=f"{result.kind.capitalize()} plan",
+        title=f"{words(result.kind).capitalize()} plan" if result.plan is not None else f"{words(result.kind).capitalize()}: no plan",
         summary=_summary(result.kind),
         headline=wording.headline(result),
         result=result,
-        figures=(
-            *drawing.figures,
-            Figure("Time", wording.seconds(result.seconds), f"stopped by {result.stop_reason.value}" if result.plan is not None else ""),
-        ),
+        figures=(*drawing.figures, Figure("Time", wording.seconds(result.seconds), wording.STOPPED[result.stop_reason.value])),
         drawing=drawing,
         goals=_goals(result, module),
         gauge=_gauge(result),
         chart=chart(result.trace, result.certificate.goals[0], result.seconds) if result.certificate is not None else None,
-        left_out=reasons.groups(result.reasons, drawing),
+        conflict=[(words(rule), few(names, MOST_NAMES)) for rule, names in by_rule(result.conflict.rules)] if result.conflict else [],
+        left_out=reasons.groups(result.reasons, drawing, _alike(problem, result)),
         others=reasons.others(result.reasons),
         phases=_phases(result),
         version=_version(),
@@ -54,6 +56,12 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
 def _summary(kind: str) -> str:
     found = catalogue.kinds().get(kind)
     return found.summary if found is not None else ""
+
+
+def _alike(problem: Document, result: Result) -> tuple[tuple[str, ...], ...]:
+    """Which left-out ids share their reasons; nothing where nothing is explained."""
+    found = catalogue.kinds().get(result.kind)
+    return found.alike(problem, result.plan) if found is not None and result.plan is not None and result.reasons else ()
 
 
 def _version() -> str:
@@ -103,10 +111,10 @@ def _gauge_parts(goal: GoalCertificate, capacity: float) -> dict[str, Any]:
 
 
 def _phases(result: Result) -> list[dict[str, Any]]:
-    """The time by phase with each one's share; what no phase accounts for is the rest."""
-    split = {name: spent for name, spent in result.seconds_by_phase.items() if spent > 0}
+    """The time by phase with each one's share; what no phase accounts for, or is too short to be seen, is the rest."""
+    split = {name: spent for name, spent in result.seconds_by_phase.items() if spent >= SHORTEST_S}
     total = max(result.seconds, sum(split.values()))
     rest = total - sum(split.values())
     if rest > 0.01 * total:
-        split["rest"] = rest
-    return [{"name": wording.words(name), "seconds": spent, "share": spent / total} for name, spent in split.items()] if total > 0 else []
+        split["starting and the rest"] = rest
+    return [{"name": words(name), "seconds": spent, "share": spent / total} for name, spent in split.items()] if total > 0 else []

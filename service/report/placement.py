@@ -21,14 +21,35 @@ if TYPE_CHECKING:
 MOST_MOVES = 100
 MOST_PLACES = 3  # nodes of one job that are named in a table
 
-_PROVES = {
-    "placed_value": "No plan can place jobs worth more than {bound}; these are worth {objective}.",
-    "evictions": "No plan can do with fewer than {bound} evictions; this one needs {objective}.",
-    "eviction_cost": "No plan can evict at a lower cost than {bound}; this one costs {objective}.",
-    "moves": "No plan can move at a lower cost than {bound}; this one costs {objective}.",
-    "fragmentation": "No plan can leave fewer than {bound} GPUs in pieces; this one leaves {objective}.",
-    "topology_distance": "No plan can span fewer than {bound} further domains; this one spans {objective}.",
-    "nodes_powered": "No plan can use fewer than {bound} nodes; this one uses {objective}.",
+_PROVES = {  # what a bound proves, and what it proves when the plan attains it
+    "placed_value": (
+        "No plan can place jobs worth more than {bound}; these are worth {objective}.",
+        "The placed jobs are worth {objective}, and no plan can place jobs worth more.",
+    ),
+    "evictions": (
+        "No plan can do with fewer than {bound} evictions; this one needs {objective}.",
+        "This plan evicts {objective} running job{s}, and no plan can do with fewer.",
+    ),
+    "eviction_cost": (
+        "No plan can evict at a lower cost than {bound}; this one costs {objective}.",
+        "Evicting costs {objective}, and no plan can do it at a lower cost.",
+    ),
+    "moves": (
+        "No plan can move at a lower cost than {bound}; this one costs {objective}.",
+        "Moving costs {objective}, and no plan can do it at a lower cost.",
+    ),
+    "fragmentation": (
+        "No plan can leave fewer than {bound} GPUs in pieces; this one leaves {objective}.",
+        "This plan leaves {objective} GPUs in pieces, and no plan can leave fewer.",
+    ),
+    "topology_distance": (
+        "No plan can span fewer than {bound} further domains; this one spans {objective}.",
+        "The gangs span {objective} domain{s} more than one each, and no plan can span fewer.",
+    ),
+    "nodes_powered": (
+        "No plan can use fewer than {bound} nodes; this one uses {objective}.",
+        "This plan uses {objective} node{s}, and no plan can use fewer.",
+    ),
 }
 
 
@@ -90,8 +111,11 @@ def sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str | None:
         return f"No plan can allocate more than {ceiling} of the GPUs ({amounts}); this one allocates {have} ({number(goal.objective)})."
     if goal.name == "balance":
         return f"No plan can keep its fullest node below {percent(goal.bound)}; here the fullest is at {percent(goal.objective)}."
-    template = _PROVES.get(goal.name)
-    return template.format(bound=number(goal.bound, 2), objective=number(goal.objective, 2)) if template is not None else None
+    templates = _PROVES.get(goal.name)
+    if templates is None:
+        return None
+    plural = "" if goal.objective == 1 else "s"
+    return templates[goal.gap < EXACT].format(bound=number(goal.bound, 2), objective=number(goal.objective, 2), s=plural)
 
 
 def _figures(problem: Problem, plan: Plan, after: Sequence[NodeState], left_out: Sequence[Job]) -> tuple[Figure, ...]:
@@ -101,7 +125,7 @@ def _figures(problem: Problem, plan: Plan, after: Sequence[NodeState], left_out:
     figures = [
         Figure("GPUs allocated", percent(have / capacity) if capacity else "none", f"{number(have)} of {number(capacity)}"),
         Figure("Jobs placed", number(len(plan.placements)), f"of {number(len(problem.jobs))}"),
-        Figure("Not placed", number(len(left_out) - len(plan.evicted)), f"they ask for {number(wanted, 2)} GPUs"),
+        Figure("Not placed", number(len(left_out) - len(plan.evicted)), f"they ask for {number(wanted)} GPUs" if wanted else ""),
     ]
     if plan.moved or problem.use == "repack":
         limit = f"of {problem.max_moves:,} allowed" if problem.max_moves is not None else "any number allowed"

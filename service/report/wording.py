@@ -5,16 +5,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from service.wording import words
+
 if TYPE_CHECKING:
     from optimizer.result import GoalCertificate, Result
 
 EXACT = 1e-9  # a relative gap below this is no gap
+STOPPED = {  # why the search ended, as a note below its seconds
+    "gap": "as good as asked for",
+    "deadline": "the time limit",
+    "cancelled": "cancelled",
+    "memory": "the memory limit",
+    "crash": "the solver crashed",
+}
 
 
-def number(value: float, digits: int = 1) -> str:
-    """``5,990`` or ``5,990.4``; ``unknown`` when it is not finite."""
+def number(value: float, digits: int | None = None) -> str:
+    """``5,990``, ``5,990.4`` or ``37.45``: below a hundred two decimals matter; ``unknown`` when it is not finite."""
     if not math.isfinite(value):
         return "unknown"
+    if digits is None:
+        digits = 2 if abs(value) < 100 else 1  # noqa: PLR2004
     rounded = round(round(value, 6), digits)  # sums of shares carry rounding far beyond the sixth digit
     return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.{digits}f}".rstrip("0")
 
@@ -37,11 +48,6 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"  # noqa: PLR2004  (a minute)
 
 
-def words(name: str) -> str:
-    """A name in code as a reader says it."""
-    return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
-
-
 def count(amount: int, noun: str) -> str:
     """``1 job``, ``2 jobs``."""
     return f"{amount:,} {noun if amount == 1 else noun + 's'}"
@@ -50,26 +56,29 @@ def count(amount: int, noun: str) -> str:
 def headline(result: Result) -> str:
     """The outcome in one sentence."""
     stopped = {
-        "gap": "it is as good as was asked for",
-        "deadline": "the time was up",
-        "cancelled": "it was cancelled",
-        "memory": "the memory limit was reached",
-        "crash": "the solver crashed",
+        "gap": "as good as was asked for",
+        "deadline": "because the time was up",
+        "cancelled": "because it was cancelled",
+        "memory": "because the memory limit was reached",
+        "crash": "because the solver crashed",
     }[result.stop_reason.value]
+    exact = result.certificate is not None and all(goal.gap < EXACT for goal in result.certificate.goals)
     outcome = {
-        "optimal": "This plan is proved optimal, within the gap that was asked for.",
+        "optimal": "This plan keeps every rule and is proved optimal" + ("." if exact else ", within the gap that was asked for."),
         "feasible": "This plan keeps every rule.",
         "infeasible": "No plan can keep every rule. This is proved.",
         "unbounded": "The goal can grow without limit, so there is no best plan.",
         "no_plan": "No plan was found within the limits. One may still exist.",
     }[result.outcome.value]
-    because = "" if result.outcome.value in ("infeasible", "unbounded") else f" because {stopped}"
+    because = "" if result.outcome.value in ("optimal", "infeasible", "unbounded") else f" {stopped}"
     return f"{outcome} The search ended after {seconds(result.seconds)}{because}."
 
 
 def plain_sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str:
     """What the bound of any goal proves."""
     at_most = goal.sense == "maximise"
+    if goal.gap < EXACT:
+        return f"This plan has {number(goal.objective, 2)} {goal.unit} of {words(goal.name)}, and no plan can have {'more' if at_most else 'less'}."
     limit = f"No plan can reach {'more' if at_most else 'less'} than {number(goal.bound, 2)} {goal.unit} of {words(goal.name)}"
     capacity = metrics.get(f"capacity_{goal.unit.lower()}")
     share = f" ({percent(goal.bound / capacity)} of all {goal.unit})" if capacity else ""

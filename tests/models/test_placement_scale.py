@@ -85,6 +85,25 @@ def test_an_easy_optimum_is_reached(way: Callable[[Problem], Plan | None], gpus:
     assert verdict.objectives["placed_value"] == value
 
 
+@WAYS
+def test_gpus_partly_used_power_and_jobs_to_keep_apart(way: Callable[[Problem], Plan | None]) -> None:
+    for seed in range(40):
+        rng = Random(seed)
+        nodes = [node(f"n{k}", rng.choice((3, 4, 5)), gpu_memory_gib=rng.choice((None, 10)), power_kw=1) for k in range(rng.randint(2, 4))]
+        jobs = [
+            job(f"runs{k}", rng.choice((0.3, 0.4499996, 0.4999996, 1 / 3)), runs=f"n{k}:0", gpu_memory_gib=2) for k in range(len(nodes) - 1)
+        ]
+        for k in range(12):
+            apart = {"jobs": [f"j{(k + 1) % 12}"]} if rng.random() < 0.2 else None
+            size = rng.choice((1, 2, 3, 0.21, 1 / 3, 0.34, 0.5, 0.51, 0.7))
+            jobs.append(job(f"j{k}", size, gpu_memory_gib=rng.choice((0, 4)), cpu_cores=rng.choice((0, 1)), anti_affinity=apart))
+        case = problem(nodes, jobs, power_cap_kw=len(nodes) - rng.choice((0, 1)))
+        plan = way(case)
+        assert plan is not None
+        verdict = verify(case, plan)
+        assert verdict.ok, (seed, verdict.violations)
+
+
 # ---------------------------------------------------------------- parts
 
 

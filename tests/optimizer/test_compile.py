@@ -6,8 +6,9 @@ import pyomo.environ as pyo
 import pytest
 from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 
+from models.garbage import collection_paused
 from models.program import LinearProgram
-from optimizer.compile import NotLinear, collection_paused, compile_model
+from optimizer.compile import NotLinear, compile_model
 from optimizer.highs import HighsBackend
 from optimizer.limits import Limits
 from tests.optimizer.oracle import dense
