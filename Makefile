@@ -61,7 +61,7 @@ format: $(STAMP) ## format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## run the benchmarks on the bundled instances
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks run placement
 
 # Resolves every extra at once, the optional ones included, and writes down what was chosen; installs nothing.
 define WRITE_LOCK

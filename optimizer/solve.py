@@ -35,6 +35,7 @@ HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/000
 RESERVE_S = 0.1  # of the search's time: for its last message to arrive
 RESERVE_SHARE = 0.02
 GRACE_S = 0.5
+EXPLAIN_S = 0.2  # for explaining even when the time limit has passed
 COUNTING = "counting over nodes and jobs"
 CROSSING = 1e-6  # relative: a plan that beats its bound by more contradicts it
 OUTPUT_SIZE = 2_000
@@ -67,9 +68,12 @@ def solve(
         return run.result()
 
 
-def explain(problem: Document, plan: Document, subject: str | None = None) -> tuple[Reason, ...]:
-    """Why ``plan`` is as it is, for the whole or for one of the user's ids; KeyError for an id it cannot speak about."""
-    return tuple(kind_of(problem).part("explain").explain(problem, plan, subject))
+def explain(problem: Document, plan: Document, subject: str | None = None, seconds: float = math.inf) -> tuple[Reason, ...]:
+    """Why ``plan`` is as it is, for the whole or for one of the user's ids; KeyError for an id it cannot speak about.
+
+    After about ``seconds`` what is left to explain is only counted.
+    """
+    return tuple(kind_of(problem).part("explain").explain(problem, plan, subject, seconds))
 
 
 class _NoChild:
@@ -284,7 +288,7 @@ class _Run:
         reasons: tuple[Reason, ...] = ()
         failure = None
         try:
-            reasons = explain(self.problem, found.plan)
+            reasons = explain(self.problem, found.plan, seconds=max(self.deadline.remaining_s(), EXPLAIN_S))
         except Exception as error:  # noqa: BLE001  (a plan with its proof is worth more than its explanation: report, do not lose it)
             failure = f"explaining the plan failed: {type(error).__name__}: {error}"
         self.spent["explain"] = time.monotonic() - began

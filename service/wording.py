@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from optimizer.result import Certificate
+
 _AS_WRITTEN = {"gpu": "GPU", "gpus": "GPUs", "cpu": "CPU", "kw": "kW", "gib": "GiB"}
 FEW = 12  # names in one line; of more only the first are told
 
@@ -16,6 +18,12 @@ FEW = 12  # names in one line; of more only the first are told
 def words(name: str) -> str:
     """A name in code as a reader says it: ``allocated GPUs`` for ``allocated_gpus``."""
     return re.sub(r"[a-z]+", lambda found: _AS_WRITTEN.get(found[0], found[0]), name.replace("_", " "))
+
+
+def found_by(certificate: Certificate) -> str:
+    """What found the plan; a search that is named after a goal is the exact program's."""
+    named = certificate.strategy in {goal.name for goal in certificate.goals}
+    return "the exact program" if named else words(certificate.strategy)
 
 
 def by_rule(members: Iterable[tuple[str, tuple[str, ...]]]) -> list[tuple[str, list[str]]]:

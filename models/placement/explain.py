@@ -7,6 +7,8 @@ says what was tried, such as the changes of a single rule that would place a job
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,17 +35,20 @@ __all__ = ["CUT_COLUMNS", "FIRM_RULES", "alike", "explain", "repair_text", "rule
 
 MOST_GROUPS = 200  # of alike waiting jobs that are explained with the whole plan; the most valuable first
 MOST_WORK = 100_000  # workers x nodes, over the groups, up to which it is told unasked whom forcing them would displace
+FEWEST_GROUPS = 5  # explained even when there is no time
 MOST_CHANGES = 2  # that would place a job, told with the whole plan
 
 
-def explain(problem: Problem, plan: Plan, subject: str | None = None) -> tuple[Reason, ...]:
+def explain(problem: Problem, plan: Plan, subject: str | None = None, seconds: float = math.inf) -> tuple[Reason, ...]:
     """The reasons for a plan, or all that can be told about one ``subject``: a job, a tenant with a quota, or a node.
 
     Of the whole plan, alike waiting jobs are explained once: the reasons have the first one as subject and say how many are
-    alike (``alike`` names them). The plan must be right by ``verify``; of one that uses what there is not only that is told.
+    alike (``alike`` names them); after about ``seconds`` the rest of them is only counted. The plan must be right by
+    ``verify``; of one that uses what there is not only that is told.
 
     Raises KeyError for a subject that is no job, tenant with a quota or node of the problem.
     """
+    deadline = time.monotonic() + seconds
     layout = Layout(problem)
     if subject is not None and not _known(layout, subject):
         raise KeyError(f"'{subject}' is no job, node or tenant with a quota of this problem")
@@ -54,7 +59,7 @@ def explain(problem: Problem, plan: Plan, subject: str | None = None) -> tuple[R
     if rest.overdrawn:
         return _wrong(problem, plan, subject)
     if subject is None:
-        return tuple(_whole(rest, plan))
+        return tuple(_whole(rest, plan, deadline))
     if subject in layout.job_at:
         return tuple(_job(rest, plan, layout.job_at[subject]))
     return tuple(_tenant(rest, subject) if subject in layout.quota else _node(rest, subject))
@@ -99,7 +104,7 @@ def _waiting(problem: Problem, placed: set[str]) -> list[int]:
 # ---------------------------------------------------------------- the whole plan
 
 
-def _whole(rest: Rest, plan: Plan) -> Iterator[Reason]:
+def _whole(rest: Rest, plan: Plan, deadline: float) -> Iterator[Reason]:
     problem = rest.layout.problem
     waiting = _waiting(problem, {placement.job for placement in plan.placements})
     yield summary(rest, plan)
@@ -112,7 +117,11 @@ def _whole(rest: Rest, plan: Plan) -> Iterator[Reason]:
     empty = Rest(rest.layout)
     others = Displaceable.of(rest, len(plan.evicted))
     work = MOST_WORK
+    told = 0
     for group in groups[:MOST_GROUPS]:
+        if told >= FEWEST_GROUPS and time.monotonic() > deadline:
+            break
+        told += 1
         room = Room.of(rest, group[0])
         first, *further = why_not(room, Room.of(empty, group[0]))
         yield replace(first, text=f"{first.text} {_others(len(group))}".rstrip())
@@ -123,9 +132,9 @@ def _whole(rest: Rest, plan: Plan) -> Iterator[Reason]:
             if needed <= work and room.quota_workers >= room.fewest:
                 work -= needed
                 yield from displaces(room, others)
-    if len(groups) > MOST_GROUPS:
-        more = [place for group in groups[MOST_GROUPS:] for place in group]
-        sorts = many(len(groups) - MOST_GROUPS, "sort")
+    if len(groups) > told:
+        more = [place for group in groups[told:] for place in group]
+        sorts = many(len(groups) - told, "sort")
         text = f"{amount(len(more))} further waiting jobs of {sorts} are not explained here; ask for one by its id."
         yield Reason("", "summary", Rule.gang.value, tuple(problem.jobs[place].id for place in more[:MOST_IDS]), text, "proved")
 

@@ -142,7 +142,7 @@ def _free_text(room: Room, counts: _Funnel, rule: Rule) -> tuple[str, tuple[str,
     free, need = _free(room, rule)
     best = int(nodes[np.argmax(free[nodes])]) if len(nodes) else 0
     name, largest = layout.problem.nodes[best].id, round(float(free[best]), 6)
-    at_most = f"the most is {amount(largest)}{_unit(rule)}, on node {name}" if largest > 0 else "nothing of it is free"
+    at_most = f"the most is {amount(largest)}{_unit(rule, largest)}, on node {name}" if largest > 0 else "nothing of it is free"
     if room.fewest == 1:
         return f"None {where} has {need} ({at_most})", (name,)
     found = f"{amount(counts.workers)} of its {many(job.workers, 'worker')} find {need}"
@@ -173,8 +173,9 @@ def _free(room: Room, rule: Rule) -> tuple[Floats, str]:
     return rest.memory, f"{amount(job.memory_gib)} GiB of free memory"
 
 
-def _unit(rule: Rule) -> str:
-    return {Rule.gpu_share: " GPUs", Rule.node_gpus: " GPUs", Rule.gpu_memory: " GiB", Rule.node_cpu: " cores"}.get(rule, " GiB")
+def _unit(rule: Rule, value: float) -> str:
+    units = {Rule.gpu_share: " GPUs", Rule.node_gpus: " GPUs", Rule.node_cpu: " cores"}
+    return units.get(rule, " GiB").removesuffix("s" if value == 1 else "")
 
 
 def _gathered(room: Room, given: str) -> Reason:

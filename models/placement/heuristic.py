@@ -33,7 +33,8 @@ __all__ = ["fill", "heuristic", "simple_bounds"]
 def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | None:
     """A plan that obeys every rule, or None when the running jobs alone already break one, or the named job finds no room.
 
-    Stops seating after ``seconds`` (or SEATING_S after it began) with what it has, which is feasible. ``seed`` is unused: the pass is deterministic.
+    Stops seating after ``seconds`` (or SEATING_S after it began) with what it has, which is feasible. ``seed`` is unused: the
+    pass is deterministic.
     """
     del seed
     deadline = time.monotonic() + seconds

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from service.reasons import causes
-from service.wording import by_rule, few, words
+from service.wording import by_rule, few, found_by, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,7 +118,7 @@ def _headline(result: Result) -> str:
 
 def _certificate(certificate: Certificate) -> Table:
     state = "checked independently" if certificate.verified else "NOT verified"
-    found = f"plan found by {escape(words(certificate.strategy))}, seed {certificate.seed}"
+    found = f"plan found by {escape(found_by(certificate))}, seed {certificate.seed}"
     table = Table(title=f"Certificate: {state}; {found}", title_justify="left", title_style="bold")
     table.add_column("goal")
     for name in ("objective", "bound", "gap"):
@@ -144,9 +144,10 @@ def number(value: float) -> str:
 
 
 def with_unit(value: float, name: str, unit: str) -> str:
-    """``37.45 GPUs``; without the unit where the name says it already (``placed value``, ``eviction cost``) and nobody counts in it."""
-    said = unit.lower() in name.split("_") and unit.islower()
-    return number(value) if said or not unit else f"{number(value)} {unit[:-1] if value == 1 and unit.endswith('s') else unit}"
+    """``4 jobs``; without the unit where the name says it already (``placed value``, ``allocated GPUs``)."""
+    if not unit or unit.lower() in name.split("_"):
+        return number(value)
+    return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def _show_pairs(out: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from models import catalogue
 from service.report import reasons, wording
 from service.report.convergence import chart
 from service.report.drawing import Drawing, Figure, drawing_module, plain
-from service.wording import by_rule, few, words
+from service.wording import by_rule, few, found_by, words
 
 if TYPE_CHECKING:
     from models.vocabulary import Document
@@ -34,7 +34,7 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
     environment = Environment(
         loader=PackageLoader("service.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=wording.number, percent=wording.percent, seconds=wording.seconds, words=words)
+    environment.filters.update(number=wording.number, percent=wording.percent, seconds=wording.seconds, words=words, found_by=found_by)
     return environment.get_template("report.html.j2").render(
         title=f"{words(result.kind).capitalize()} plan" if result.plan is not None else f"{words(result.kind).capitalize()}: no plan",
         summary=_summary(result.kind),

@@ -78,7 +78,8 @@ def plain_sentence(goal: GoalCertificate, metrics: dict[str, float]) -> str:
     """What the bound of any goal proves."""
     at_most = goal.sense == "maximise"
     if goal.gap < EXACT:
-        return f"This plan has {number(goal.objective, 2)} {goal.unit} of {words(goal.name)}, and no plan can have {'more' if at_most else 'less'}."
+        has = f"{number(goal.objective, 2)} {goal.unit} of {words(goal.name)}"
+        return f"This plan has {has}, and no plan can have {'more' if at_most else 'less'}."
     limit = f"No plan can reach {'more' if at_most else 'less'} than {number(goal.bound, 2)} {goal.unit} of {words(goal.name)}"
     capacity = metrics.get(f"capacity_{goal.unit.lower()}")
     share = f" ({percent(goal.bound / capacity)} of all {goal.unit})" if capacity else ""

@@ -45,7 +45,7 @@ def test_no_accepted_model() -> None:
 def test_free_gpus() -> None:
     one = problem([node("n1"), node("n2", 4)], [job("a", 2), job("b", 3), job("j", 2)])
     reason = told(one, plan(a="n1:0,1", b="n2:0,1,2"))["node_gpus"]
-    expected = "None of the 2 nodes it may use has 2 free GPUs (the most is 1 GPUs, on node n2), with the rest of the plan as it is."
+    expected = "None of the 2 nodes it may use has 2 free GPUs (the most is 1 GPU, on node n2), with the rest of the plan as it is."
     assert (reason.text, reason.status) == (expected, "proved")
     assert told(one, plan(a="n1:0,1", b="n2:0,1,2"), code="would_place")["node_gpus"].text == "1 more free GPUs on node n2 would place it."
 

@@ -63,7 +63,7 @@ def test_solve_writes_plan_and_report(
     assert json.loads(out.read_text(encoding="utf-8"))["placements"][0]["job"] == "gang"
     assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
     shown = capsys.readouterr()
-    for words in ("allocated gpus (maximise)", "8.8 GPUs", "13.636%", "a proof of this test", "no node has 8 <free> GPUs", str(out)):
+    for words in ("allocated GPUs (maximise)", "8.8", "13.636%", "a proof of this test", "no node has 8 <free> GPUs", str(out)):
         assert words in shown.out
     assert not shown.err  # no progress bar without a terminal
     assert {path.name for path in tmp_path.iterdir()} == {"problem.json", "plan.json", "report.html"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from models.contract import Reason
@@ -19,7 +20,7 @@ def repair_text(rule: str, ids: Sequence[str], excess: float) -> str:
     return f"{rule} of {', '.join(ids)}: {excess:g} {rule_units()[rule]} more"
 
 
-def explain(problem: Problem, plan: Plan, subject: str | None = None) -> tuple[Reason, ...]:
+def explain(problem: Problem, plan: Plan, subject: str | None = None, seconds: float = math.inf) -> tuple[Reason, ...]:  # noqa: ARG001
     packed = {one.thing for one in plan.packed}
     behind = [thing.id for thing in problem.things if thing.id not in packed and subject in (None, thing.id)]
     return tuple(Reason(name, "why_not", Rule.bag_capacity, (name,), f"{name} found no better place", "heuristic") for name in behind)
