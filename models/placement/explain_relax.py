@@ -132,7 +132,8 @@ def _addition(room: Room, rule: Rule, growth: _Growth, what: str) -> Iterator[Ch
     nodes = room.rest.layout.problem.nodes
     names, amounts = tuple(nodes[node].id for node in added), tuple(added.values())
     if len(names) == 1:
-        text = f"{at_least(amounts[0])} more {what} on node {names[0]} would place it."
+        more = at_least(amounts[0])
+        text = f"{more} more {what.removesuffix('s') if more == '1' else what} on node {names[0]} would place it."
     else:
         text = f"{at_least(sum(amounts))} more {what} would place it, spread over nodes {listed(names)} where its missing workers would go."
     yield Change(rule, names, amounts, text)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 USED = 1e-6  # a column of the relaxation counts as used above this
 LOSS = 0.0025  # patterns that lose up to this share of their node's price are all taken in one round
 FREE = ("node_cpu", "node_memory", "node_gpus", "gpu_memory")  # rules about what is free on a node, one row a stock
-LEANING = 1e-6  # tips the scale, among patterns of equal worth, to the one that fills more
+PRICELESS = 1e-4  # of the dearest worker: prices below this are rounding
+LEANING = 1e-2  # of the highest price, per node filled: tips the scale, among patterns of equal worth, to the one that fills more
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,15 @@ class Packing:
         self._cuts_of: defaultdict[int, list[int]] = defaultdict(list)
         for k, (slot, _) in enumerate(relaxation.cuts):
             self._cuts_of[relaxation.slots[slot].stock].append(k)
-        self._cut_column = _cut_columns(relaxation, program)
+        # The cuts are the master's last block, so priced ones follow it in order; the last ones priced may not have entered.
+        self._cut_column = relaxation.cut_columns.start + np.arange(len(relaxation.cuts))
+        self._entered = program.columns
+        self._dearest = max((relaxation.worth(relaxation.goal, w, o) for w, o in relaxation.runs), default=0.0)
         self._supply = np.zeros(len(relaxation.shapes))
+        self._demand = np.zeros(len(relaxation.shapes))  # workers that all wishes together want of each shape
+        for wish in relaxation.wishes:
+            for shape, _ in wish.options:
+                self._demand[shape] += len(wish.jobs) * wish.workers
 
     # ------------------------------------------------------------ the dive
 
@@ -70,7 +78,7 @@ class Packing:
             seats = self._seats_of[stock]
             seats = seats[values[self.relaxation.seat_columns][seats] > USED]
             if len(seats):
-                cuts = [k for k in self._cuts_of[stock] if values[self._cut_column[k]] > USED]
+                cuts = [k for k in self._cuts_of[stock] if self._cut_column[k] < self._entered and values[self._cut_column[k]] > USED]
                 self._asked.append((stock, seats, cuts))
                 programs.append(self._pattern_program(stock, seats, cuts))
         return programs
@@ -83,9 +91,15 @@ class Packing:
         gpus = np.array([shape.gpus for shape in shapes])
         amounts = self._values[relaxation.seat_columns][seats]
         builder = ProgramBuilder(maximise=True)
-        upper = np.minimum(relaxation.seat_most[seats], np.ceil(amounts - USED))
-        cost = np.maximum(worth, 0.0) + LEANING * gpus
-        place = builder.add_columns("place", [(int(s),) for s in seats], cost=cost, upper=upper, integer=True)
+        wanted = (self._demand - self._supply)[relaxation.seat_shape[seats]]
+        upper = np.minimum(np.minimum(relaxation.seat_most[seats], np.ceil(amounts - USED)), np.maximum(wanted, 0.0))
+        worth = np.maximum(worth, 0.0)
+        # Size on both scales: a pattern that fills GPUs and leaves cores idle is as poor as the other way round. Once there
+        # is room for everybody the prices are all 0, and size alone decides.
+        cores = np.array([shape.cpu_cores for shape in shapes])
+        size = gpus / max(stock.whole + sum(stock.slots), 1.0) + cores / max(stock.cpu_cores, 1.0)
+        cost = worth + LEANING * worth.max() * size if worth.max() > PRICELESS * self._dearest else size
+        place = builder.add_columns("place", [(int(s),) for s in seats], cost=cost / cost.max(), upper=upper, integer=True)
         per_node = [self._slots_per_node(relaxation.cuts[k][0]) for k in cuts]
         cut = builder.add_columns("cut", [(k,) for k in cuts], upper=per_node, integer=True)
         columns = np.arange(place.start, place.stop)
@@ -169,7 +183,8 @@ class Packing:
         seats = self._seats_of[stock]
         amounts[relaxation.seat_shape[seats]] = self._values[relaxation.seat_columns][seats]
         most = min(int((amounts[shape] + USED) // count) for shape, count in pattern.workers)
-        times = min(max(1, most // 2 if most > 3 else most), len(self.left[stock]))  # noqa: PLR2004
+        wanted = min(int((self._demand[shape] - self._supply[shape] + USED) // count) for shape, count in pattern.workers)
+        times = min(max(1, most // 2 if most > 3 else most), len(self.left[stock]), wanted)  # noqa: PLR2004
         for _ in range(times):
             self.packed.append((self.left[stock].pop(), pattern))
         for shape, count in pattern.workers:
@@ -284,10 +299,3 @@ def _take(shape: Shape, gpus: list[int], shares: dict[int, float], memory: dict[
             shares[gpu] -= shape.share
             return (gpu,)
     return None
-
-
-def _cut_columns(relaxation: Relaxation, program: LinearProgram) -> Ints:
-    """The column of every cut: the first ones in their block, the priced ones appended at the end."""
-    first = relaxation.cut_columns
-    later = len(relaxation.cuts) - (first.stop - first.start)
-    return np.concatenate((np.arange(first.start, first.stop), np.arange(program.columns - later, program.columns)))

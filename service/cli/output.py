@@ -112,7 +112,7 @@ def _headline(result: Result) -> str:
         "no_plan": "No plan was found",
     }[result.outcome.value]
     stopped = "" if result.outcome.value == "infeasible" else f"stopped by {result.stop_reason.value} "
-    message = f" {escape(result.message)}" if result.message else ""
+    message = f" {escape(result.message[:1].upper() + result.message[1:])}." if result.message else ""
     return f"[bold {colour}]{told}[/] ({result.kind}, {stopped}after {result.seconds:.2f} s).{message}"
 
 
@@ -145,8 +145,10 @@ def number(value: float) -> str:
 
 def with_unit(value: float, name: str, unit: str) -> str:
     """``4 jobs``; without the unit where the name says it already (``placed value``, ``allocated GPUs``)."""
-    if not unit or unit.lower() in name.split("_"):
-        return number(value)
+    return number(value) if not unit or unit.lower() in name.split("_") else _amount(value, unit)
+
+
+def _amount(value: float, unit: str) -> str:
     return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
@@ -223,8 +225,9 @@ def show_verdict(verdict: Verdict, goals: Sequence[Goal]) -> None:
         for name in ("rule", "on", "by", "what is wrong"):
             table.add_column(name)
         for violation in verdict.violations:
-            amount = f"{number(violation.amount)} {violation.unit}"
-            table.add_row(violation.rule, escape(", ".join(violation.ids)), amount, escape(violation.message))
+            table.add_row(
+                violation.rule, escape(", ".join(violation.ids)), _amount(violation.amount, violation.unit), escape(violation.message)
+            )
         out.print(table)
         if verdict.violation_count > len(verdict.violations):
             out.print(f"and {verdict.violation_count - len(verdict.violations):,} more")

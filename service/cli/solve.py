@@ -66,7 +66,7 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     try:
         limits = Limits(time_limit_s=time_limit, gap=gap, seed=seed, threads=threads, memory_gib=memory_gib)
     except ValueError as error:
-        raise BadInputError(str(error)) from None
+        raise BadInputError(_as_option(str(error))) from None
     problem, start = _read(found, file, warm_start)
     inputs = (file,) if warm_start is None else (file, warm_start)
     plan_target = Target("--out", out, not_over=inputs) if out is not None else None
@@ -83,6 +83,12 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     if result.failure is not None:
         complain(f"a part of the solve failed by our fault; please report this:\n{result.failure}")
     raise typer.Exit(exit_code(result))
+
+
+def _as_option(message: str) -> str:
+    """A message about a limit with the option's name in place of the field's: ``--time-limit must be ...``."""
+    field, _, rest = message.partition(" ")
+    return f"--{field.removesuffix('_s').replace('_', '-')} {rest}"
 
 
 def exit_code(result: Result) -> Exit:

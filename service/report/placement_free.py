@@ -21,7 +21,7 @@ CAUSES = {
     "both": "CPU cores and memory are used up",
     "pieces": "the free pieces of GPU are too small, or of a model that is not accepted",
     "closed": "the node takes no new work (cordoned)",
-    "usable": "could still take a job",
+    "usable": "one of the waiting jobs would still fit",
 }
 
 

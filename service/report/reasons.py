@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.reasons import LEFT_OUT, Cause, LeftOut, causes
-from service.wording import few, words
+from service.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40  # rows of one group that are shown
 MOST_OTHERS = 100  # other explanations that are shown
-FEW_ALIKE = 6  # ids told of those alike
+FEW_ALIKE = 3  # ids told of those alike
 NOT_EXPLAINED = "not explained one by one"
 
 
@@ -26,7 +26,7 @@ class Row:
 
     subject: str
     alike: int
-    names: str
+    names: tuple[str, ...]  # of the others, the first few
     facts: str
     text: str
     further: tuple[tuple[str, str, str], ...]  # (what it tells, text, status)
@@ -73,7 +73,7 @@ def _row(member: LeftOut, drawing: Drawing) -> Row:
     first, *others = member.ids
     text = member.reasons[0].text if member.reasons else ""
     further = tuple((_TELLS[reason.code], reason.text, reason.status) for reason in member.reasons[1:])
-    return Row(first, len(others), few(others, FEW_ALIKE), drawing.facts.get(first, ""), text, further)
+    return Row(first, len(others), tuple(others[:FEW_ALIKE]), drawing.facts.get(first, ""), text, further)
 
 
 def others(reasons: Sequence[Reason]) -> tuple[Reason, ...]:

@@ -45,7 +45,10 @@ def seconds(value: float) -> str:
     """``0.42 s``, ``41 s`` or ``2 min 5 s``."""
     if value < 10:  # noqa: PLR2004  (two figures matter below ten seconds)
         return f"{value:.2f} s"
-    return f"{value:.0f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"  # noqa: PLR2004  (a minute)
+    if value < 120:  # noqa: PLR2004  (two minutes: up to there seconds are easier to compare)
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def count(amount: int, noun: str) -> str:
@@ -92,4 +95,6 @@ def gap_words(goal: GoalCertificate) -> str:
         return "No bound is proved for this goal."
     if goal.gap < EXACT:
         return "Proved: no plan does better."
+    if goal.gap >= 1:
+        return "The bound is too weak to say how far from the best this is."
     return f"At most {percent(goal.gap, 2)} away from the best possible."

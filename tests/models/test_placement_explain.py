@@ -47,7 +47,7 @@ def test_free_gpus() -> None:
     reason = told(one, plan(a="n1:0,1", b="n2:0,1,2"))["node_gpus"]
     expected = "None of the 2 nodes it may use has 2 free GPUs (the most is 1 GPU, on node n2), with the rest of the plan as it is."
     assert (reason.text, reason.status) == (expected, "proved")
-    assert told(one, plan(a="n1:0,1", b="n2:0,1,2"), code="would_place")["node_gpus"].text == "1 more free GPUs on node n2 would place it."
+    assert told(one, plan(a="n1:0,1", b="n2:0,1,2"), code="would_place")["node_gpus"].text == "1 more free GPU on node n2 would place it."
 
 
 def test_free_gpus_without_free_cores() -> None:
@@ -56,7 +56,7 @@ def test_free_gpus_without_free_cores() -> None:
     done = plan(a="n1", b="n2")
     reason = told(one, done)["node_cpu"]
     assert reason.text.startswith("None of the 2 nodes it may use with 8 free GPUs has 5 free CPU cores (the most is 4 cores, on node n2)")
-    assert told(one, done, code="would_place")["node_cpu"].text == "1 more free CPU cores on node n2 would place it."
+    assert told(one, done, code="would_place")["node_cpu"].text == "1 more free CPU core on node n2 would place it."
 
 
 def test_memory_and_memory_of_gpus() -> None:
