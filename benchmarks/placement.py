@@ -45,7 +45,8 @@ def _openb_instance(trace: str) -> Instance:
         read=partial(openb, trace),
         time_limit_s=60.0,
         targets=(*targets, Target("solve_wall_s", "at most", 61.0), AHEAD, MODEL_TIME),
-        baselines=(*ONLINE, *SOLVERS),
+        # The flat programs find no plan on any of these traces; one is enough to show it.
+        baselines=(*ONLINE, *SOLVERS) if trace == "default" else ONLINE,
     )
 
 

@@ -46,7 +46,7 @@ def run(
     one_second: Annotated[bool, typer.Option(help="Solve each instance a second time with a limit of 1 s.")] = True,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines too.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the solves.", min=0)] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of each solve.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each solve.", min=1)] = 2,
     out: Annotated[Path | None, typer.Option(help="File for the table as JSON; left out: a dated one in benchmarks/results.")] = None,
 ) -> None:
     """Measure the instances of KIND one after another, print the table and save it; no file is ever overwritten."""

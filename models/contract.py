@@ -10,7 +10,8 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     scale.py        METHOD (what proves its bounds);  applies(problem) -> bool;
                     relaxation(problem, goal, floors, known) -> ColumnSource | None;
                     guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
-                    exchange(problem, plan);  neighbourhoods(problem, plan)      (optional; for large problems)
+                    exchange(problem, plan);  filled(problem, plan, seconds);
+                    neighbourhoods(problem, plan)      (optional; for large problems)
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
                     alike(problem, plan)      (optional: which ids share the reasons of the first of them)

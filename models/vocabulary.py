@@ -12,10 +12,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[str, Field(min_length=1, max_length=253, description="A name that is unique among its kind of thing.")]
-Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveQuantity = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveCount = Annotated[int, Field(ge=1, strict=True)]
+LARGEST_QUANTITY = 1e12  # beyond it doubles are not exact to 1e-6 and solvers refuse products of two
+LARGEST_COUNT = 10**9
+
+Quantity = Annotated[float, Field(ge=0, le=LARGEST_QUANTITY, allow_inf_nan=False)]
+PositiveQuantity = Annotated[float, Field(gt=0, le=LARGEST_QUANTITY, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT, strict=True)]
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT, strict=True)]
 
 
 class Document(BaseModel):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from models.contract import Reason, Verdict
     from models.vocabulary import Document
 
+ROUNDING = 1e-12  # a relative gap up to this is the rounding of sums, not a gap
+
 
 class Outcome(StrEnum):
     """What is known at the end."""
@@ -36,10 +38,11 @@ class StopReason(StrEnum):
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """``|bound - objective| / max(1, |objective|)``; infinity while either is missing."""
+    """``|bound - objective| / max(1, |objective|)``, 0 when they differ by rounding alone; infinity while either is missing."""
     if not (math.isfinite(objective) and math.isfinite(bound)):
         return math.inf
-    return abs(bound - objective) / max(1.0, abs(objective))
+    gap = abs(bound - objective) / max(1.0, abs(objective))
+    return gap if gap > ROUNDING else 0.0
 
 
 @dataclass(frozen=True, slots=True)

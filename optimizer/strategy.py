@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from optimizer.result import Conflict
 
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
+RESCUE_COLUMNS = 400_000  # up to about this many it is tried where no plan was found
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
 PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
+FILL_S = 0.3  # for seating what is left over, at the very end
 EXCHANGE_SHARE = 0.3  # of what is left, for one round
 EXCHANGE_GAP = 1e-3
 METHOD_TREE = "branch and bound of the exact program, by {}"
@@ -65,10 +67,23 @@ def search(task: Task, send: Callable[[Message], None], cancel: threading.Event)
 
 
 class Direct:
-    """The exact program, one goal after another, each held at what it attained while the next is sought."""
+    """The exact program, one goal after another, each held at what it attained while the next is sought.
 
-    def __init__(self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event) -> None:
+    ``diagnosing=False`` saves the search for a conflict when there is no plan: for parts of a larger problem.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        incumbents: Incumbents,
+        limits: Limits,
+        deadline: Deadline,
+        cancel: threading.Event,
+        *,
+        diagnosing: bool = True,
+    ) -> None:
         self._kind = kind
+        self._diagnosing = diagnosing
         self._formulation = kind.part("formulation")
         self._incumbents = incumbents
         self._limits = limits
@@ -87,7 +102,8 @@ class Direct:
             result = self._solve(goal, names[goal.name], floors)
             if result.status is ProgramStatus.infeasible and incumbents.objectives is None:
                 incumbents.send(Refuted(None))  # at once, lest the proof be lost with the search for its reasons
-                incumbents.send(Refuted(self._conflict(names[goal.name])))
+                if self._diagnosing:
+                    incumbents.send(Refuted(self._conflict(names[goal.name])))
                 return
             if incumbents.objectives is None:
                 return
@@ -187,14 +203,22 @@ class AtScale:
                 plan = self._scale.guided(problem, source, generated.values, self._deadline.remaining_s())
                 if plan is not None:
                     incumbents.offer(plan, "guided")
-            # The later goals are bounded before the long search begins: a better first goal later only loosens them.
-            self._bound_later(source)
             if not self._done() and incumbents.gap(goals[0]) > PACK_ABOVE:
                 self._pack(source, generated)
+        if incumbents.plan is None and not self._done() and self._kind.part("formulation").size(problem) <= RESCUE_COLUMNS:
+            # Nothing to improve: the exact program may find a plan even so, or prove that there is none.
+            Direct(self._kind, incumbents, self._limits, self._deadline, self._cancel).run()
+            return
         self._exchange()
+        if source is not None:
+            # Before the long search: a better first goal later only loosens what is proved of the others now.
+            self._bound_later(source)
         if not self._done():
-            rng = random.Random(self._limits.seed)
-            improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
+            with incumbents.timed("neighbourhoods"):
+                rng = random.Random(self._limits.seed)
+                improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
+        if incumbents.plan is not None and not incumbents.closed(self._limits.gap):
+            incumbents.offer(self._scale.filled(problem, incumbents.plan, FILL_S), "filling")
 
     def _done(self) -> bool:
         return self._incumbents.closed(self._limits.gap) or self._deadline.passed or self._cancel.is_set()

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from models.contract import TOLERANCE, Warned
-from models.vocabulary import Level
+from models.vocabulary import LARGEST_QUANTITY, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,6 +90,12 @@ def _jobs(problem: Problem) -> Iterator[Warned]:
         if gpus >= 1 and gpus != int(gpus):
             detail = f"a worker of job '{job.id}' asks for {gpus:g} GPUs; ask for a whole number, or for a fraction below 1 of one GPU"
             yield Warned(f"/jobs/{place}/gpus_per_worker", "gpus_not_whole", detail)
+        worth = job.priority * job.value * max(job.model_speeds.values(), default=1.0)
+        if worth > LARGEST_QUANTITY:
+            detail = (
+                f"job '{job.id}' is worth {worth:g} (priority x value x speed), over the most, {LARGEST_QUANTITY:g}; use smaller values"
+            )
+            yield Warned(f"/jobs/{place}/value", "worth_too_large", detail)
         if fewest > job.workers:
             detail = f"job '{job.id}' needs at least {fewest} workers but wants {job.workers}; set workers_min to at most {job.workers}"
             yield Warned(f"/jobs/{place}/workers_min", "workers_min_above_workers", detail)

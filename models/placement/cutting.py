@@ -48,8 +48,8 @@ class Cutting:
         self._slices = {capacity: maximal_slices(self.sizes, capacity) for capacity in sorted({slot.capacity for slot in self.slots})}
 
     def _slots_of(self, place: int, stock: Stock) -> list[Slot]:
-        found = [Slot(place, self.grid, stock.whole * len(stock.nodes), whole=True)] if stock.whole else []
-        partly = ((self.parts(free), stock.slots.count(free) * len(stock.nodes)) for free in sorted(set(stock.slots)))
+        found = [Slot(place, self.grid, stock.whole * stock.count, whole=True)] if stock.whole else []
+        partly = ((self.parts(free), stock.slots.count(free) * stock.count) for free in sorted(set(stock.slots)))
         return found + [Slot(place, parts, count, whole=False) for parts, count in partly if parts >= self.sizes.min()]
 
     def parts(self, free: float) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.placement.ledger import Ledger
     from models.placement.schema import Job
 
+MERGED_GRID = 20  # parts of a GPU to which free shares of merged stocks are rounded up
 MOST_PER_NODE = 10_000.0  # workers of a shape without any size on one node
 
 
@@ -75,7 +76,10 @@ class Wish:
 
 @dataclass(slots=True)
 class Stock:
-    """Nodes of one kind with the same things free, by position; ``slots`` are the free shares of partly used GPUs, descending."""
+    """Nodes of one kind with the same things free, by position; ``slots`` are the free shares of partly used GPUs, descending.
+
+    A stock with ``members`` stands for all of them as one large node: see ``merged``.
+    """
 
     kind: int
     nodes: list[int] = field(default_factory=list)
@@ -84,11 +88,19 @@ class Stock:
     gpu_memory_gib: float = 0.0
     whole: int = 0
     slots: tuple[float, ...] = ()
+    members: tuple[Stock, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many times what is free is there: once for each node, or once in all for a merged stock."""
+        return 1 if self.members else len(self.nodes)
 
     def most(self, shape: Shape) -> float:
         """How many workers of a shape one such node takes at most, looking at each resource alone; 0.0 when it may not host it."""
         if self.kind not in shape.kinds:
             return 0.0
+        if self.members:
+            return sum(member.count * member.most(shape) for member in self.members)
         most = MOST_PER_NODE
         for free, need in ((self.cpu_cores, shape.cpu_cores), (self.memory_gib, shape.memory_gib)):
             if need > 0:
@@ -115,6 +127,29 @@ def stocks(ledger: Ledger) -> list[Stock]:
             found[key] = Stock(kind_of[node], [], max(free[0], 0.0), max(free[1], 0.0), gpu_memory, free[2], slots)
         found[key].nodes.append(node)
     return list(found.values())
+
+
+def merged(found: Iterable[Stock]) -> list[Stock]:
+    """One stock for each kind of node: a cluster of many half-filled nodes seen as a few large ones.
+
+    A plan for the nodes is a plan for the large node, so a relaxation stays one; it only forgets more. Free shares are
+    rounded up to a grid of MERGED_GRID, for the same reason.
+    """
+    by_kind: defaultdict[int, list[Stock]] = defaultdict(list)
+    for stock in found:
+        by_kind[stock.kind].append(stock)
+    made = []
+    for kind, members in by_kind.items():
+        total = Stock(kind, [node for stock in members for node in stock.nodes], members=tuple(members))
+        for stock in members:
+            total.cpu_cores += stock.count * stock.cpu_cores
+            total.memory_gib += stock.count * stock.memory_gib
+            total.gpu_memory_gib += stock.count * stock.gpu_memory_gib
+            total.whole += stock.count * stock.whole
+        shares = (share for stock in members for _ in range(stock.count) for share in stock.slots)
+        total.slots = tuple(sorted((float(np.ceil(share * MERGED_GRID - TOLERANCE) / MERGED_GRID) for share in shares), reverse=True))
+        made.append(total)
+    return made
 
 
 def wishes(ledger: Ledger, jobs: Iterable[int]) -> tuple[list[Wish], list[Shape]]:

@@ -173,7 +173,7 @@ def _gpus(room: Room) -> Iterator[Change]:
 def _gpu_memory(room: Room) -> Iterator[Change]:
     """GPUs of more memory, where that is all that one worker, or the whole gang on nodes without other load, lacks."""
     job, rest = room.job, room.rest
-    if not job.gpu_memory_gib:
+    if not job.gpu_memory_gib or not job.gpus_per_worker:
         return
     short = np.where(np.isinf(rest.layout.gpu_limit), 0.0, job.gpu_memory_gib - rest.layout.gpu_limit)
     if job.gpus_per_worker >= 1:

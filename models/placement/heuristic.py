@@ -18,6 +18,7 @@ from models.placement.preemption import make_room, running_unlawfully
 from models.placement.schema import GoalName, Use
 from models.placement.seating import seat_job
 from models.placement.swift import Swift
+from models.placement.verify import goals, verify
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Job, Plan, Problem
 
 SEATING_S = 0.2  # for seating at least, however long reading the problem took: an empty plan helps nobody
+SERVED = (GoalName.placed_value, GoalName.allocated_gpus)  # the goals that every seated job serves
 SWIFT_ABOVE = 1_000_000  # jobs times nodes: beyond this looking at every node for every job takes seconds
 
 __all__ = ["fill", "heuristic", "simple_bounds"]
@@ -43,12 +45,25 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
         return ledger.plan() if make_room(ledger, deadline) else None
     if not book_all_running(ledger):
         return None
+    nothing_new = ledger.plan()
     jobs = order(problem, waiting(problem))
     deadline = max(deadline, time.monotonic() + SEATING_S)
     if len(jobs) * len(problem.nodes) > SWIFT_ABOVE and problem.power_cap_kw is None:
         Swift(ledger).seat(jobs, deadline)
     fill(ledger, jobs, deadline, ordered=True)
-    return ledger.plan()
+    plan = ledger.plan()
+    return plan if problem.ordered_goals()[0] in SERVED else _better(problem, nothing_new, plan)
+
+
+def _better(problem: Problem, nothing_new: Plan, filled: Plan) -> Plan:
+    """The better of two plans: where a goal such as the fewest nodes comes first, to place nothing may be best."""
+    one, other = verify(problem, nothing_new), verify(problem, filled)
+    for goal in goals(problem):
+        if goal.better(one.objectives[goal.name], other.objectives[goal.name]):
+            return nothing_new
+        if goal.better(other.objectives[goal.name], one.objectives[goal.name]):
+            return filled
+    return filled
 
 
 def waiting(problem: Problem) -> list[int]:

@@ -72,6 +72,8 @@ class Packing:
         """One pattern program for each stock that still has nodes, at the relaxation's values and prices."""
         self._values, self._duals = values, row_duals
         self._asked, programs = [], []
+        if self.relaxation.coarse:
+            return []  # merged nodes are no nodes to pack
         for stock, nodes in enumerate(self.left):
             if not nodes:
                 continue

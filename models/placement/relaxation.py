@@ -17,7 +17,7 @@ import numpy as np
 
 from models.contract import NewColumns
 from models.placement.cutting import Cutting
-from models.placement.demand import Stock, stocks, wishes
+from models.placement.demand import Stock, merged, stocks, wishes
 from models.placement.schema import GoalName
 from models.placement.slices import maximal_slices
 from models.program_builder import ProgramBuilder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Job
     from models.program import Bools, Floats, Ints, LinearProgram
 
+MOST_SEATS = 30_000  # shapes times stocks: beyond this the stocks of each kind of node are merged into one
 COUNTED = (GoalName.placed_value, GoalName.allocated_gpus)  # the goals that a sum over workers tells
 
 
@@ -55,6 +56,9 @@ class Relaxation:
         self.floors = dict(floors or {})
         self.wishes, self.shapes = wishes(ledger, jobs)
         self.stocks = stocks(ledger)
+        self.coarse = len(self.shapes) * len(self.stocks) > MOST_SEATS
+        if self.coarse:
+            self.stocks = merged(self.stocks)
         free = {counted: sum(worth_of(ledger.problem.jobs[place], counted) for place in granted) for counted in COUNTED}
         self.base = {counted: _already(ledger, counted) + free[counted] for counted in COUNTED}
         self.cutting = Cutting(self.shapes, self.stocks)
@@ -100,12 +104,12 @@ class Relaxation:
     def _add_columns(self, builder: ProgramBuilder) -> None:
         upper = np.array([float(len(self.wishes[w].jobs) * self.wishes[w].workers) for w, _ in self.runs])
         self.run_columns = builder.add_columns("run", self.runs, cost=self._worths(self.goal), upper=upper)
-        nodes = np.array([len(stock.nodes) for stock in self.stocks])
+        nodes = np.array([stock.count for stock in self.stocks])
         seats = nodes[self.seat_stock] * self.seat_most
         ids = list(zip(self.seat_shape.tolist(), self.seat_stock.tolist(), strict=True))
         self.seat_columns = builder.add_columns("seat", ids, upper=seats)
         self._splits = [(s, pattern) for s, stock in enumerate(self.stocks) for pattern in self._split_patterns(s, stock)]
-        counts = np.array([float(len(self.stocks[s].nodes)) for s, _ in self._splits])
+        counts = np.array([float(self.stocks[s].count) for s, _ in self._splits])
         self.split_columns = builder.add_columns("split", [(k,) for k in range(len(self._splits))], upper=counts)
         self.cuts, self._missing = self._first_cuts()
         upper = np.array([float(self.slots[slot].count) for slot, _ in self.cuts])
@@ -166,7 +170,7 @@ class Relaxation:
         )
 
     def _add_stock_rows(self, builder: ProgramBuilder) -> None:
-        count = np.array([float(len(stock.nodes)) for stock in self.stocks])
+        count = np.array([float(stock.count) for stock in self.stocks])
         seats = np.arange(self.seat_columns.start, self.seat_columns.stop)
         ids = [(s,) for s in range(len(self.stocks))]
         for name, need, free in (
@@ -232,6 +236,8 @@ class Relaxation:
 
         With sizes that divide one another and the node (1, 2, 4 of 8) the sum over nodes is exact and none are needed.
         """
+        if stock.members:
+            return []
         hosted = self.seat_shape[self.seat_stock == number]
         wholes = {self.shapes[shape].whole for shape in hosted.tolist()} - {0}
         if any(self.shapes[shape].share for shape in hosted.tolist()):
@@ -263,7 +269,7 @@ class Relaxation:
         self.size_rows = builder.add_rows("whole_size", keys, upper=0.0, row_index=rows, column_index=columns, coefficient=amounts)
         self.size_row_of = {key: self.size_rows.start + row for key, row in row_of.items()}
         place = {s: row for row, s in enumerate(split)}
-        upper = np.array([float(len(self.stocks[s].nodes)) for s in split])
+        upper = np.array([float(self.stocks[s].count) for s in split])
         columns = np.arange(self.split_columns.start, self.split_columns.stop)
         rows = np.array([place[s] for s, _ in self._splits], dtype=np.int64)
         builder.add_rows("split", [(s,) for s in split], upper=upper, row_index=rows, column_index=columns)

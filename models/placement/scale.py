@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from models.placement.guided import fill_rest, seat_guided
-from models.placement.heuristic import book_all_running, waiting
+from models.placement.heuristic import book_all_running, fill, waiting
 from models.placement.ledger import Ledger
 from models.placement.neighbourhood import neighbourhoods
 from models.placement.packing import Packing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Plan, Problem
     from models.program import Floats, LinearProgram
 
-__all__ = ["applies", "exchange", "guided", "neighbourhoods", "packing", "relaxation"]
+__all__ = ["applies", "exchange", "filled", "guided", "neighbourhoods", "packing", "relaxation"]
 
 METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"  # what certificates say
 
@@ -113,6 +113,17 @@ class Packed:
 def packing(problem: Problem, source: Relaxation, values: Floats, seconds: float) -> Packed | None:
     """A dive from the relaxation to a plan; None where packing whole nodes does not apply (a repack or preemption)."""
     return Packed(problem, source, values, seconds) if problem.use is Use.place else None
+
+
+def filled(problem: Problem, plan: Plan, seconds: float) -> Plan:
+    """``plan`` and whatever waiting job fits beside it: a search by parts may leave room that no part has seen whole."""
+    if problem.use is Use.preempt:
+        return plan
+    deadline = time.monotonic() + seconds
+    ledger = Ledger(problem)
+    ledger.book_plan(plan)
+    fill(ledger, waiting(problem), deadline)
+    return ledger.plan()
 
 
 def exchange(problem: Problem, plan: Plan) -> Repacking | None:

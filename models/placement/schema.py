@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from models.placement.checks import check_problem
 from models.vocabulary import Count, Document, Id, Level, PositiveCount, PositiveQuantity, Quantity, Topology
 
+MOST_GPUS = 1024  # of one node: far beyond any machine, and a slip of the keyboard must not fill the memory
+
 
 class Rule(StrEnum):
     """The names of the rules a plan obeys: constraint names, violation names, and what explanations may cite."""
@@ -66,7 +68,7 @@ class Node(Document):
 
     id: Id
     gpu_model: str | None = Field(default=None, min_length=1, description="Model of the node's GPUs; left out on a node without GPUs.")
-    gpus: Count = Field(default=0, description="How many GPUs the node has.")
+    gpus: Annotated[int, Field(ge=0, le=MOST_GPUS, strict=True)] = Field(default=0, description="How many GPUs the node has.")
     gpu_memory_gib: Quantity | None = Field(default=None, description="Memory of each GPU in GiB; left out: not limited.")
     cpu_cores: Quantity = Field(description="CPU cores that workers may use.")
     memory_gib: Quantity = Field(description="Main memory in GiB that workers may use.")
@@ -129,9 +131,7 @@ class Job(Document):
     model_speeds: dict[str, PositiveQuantity] = Field(
         default_factory=dict, description="Accepted GPU models with the job's relative speed on each; empty: any model, speed 1."
     )
-    priority: Annotated[int, Field(ge=0, strict=True)] = Field(
-        default=1, description="Weight of the value; a job is evicted only for one of higher priority."
-    )
+    priority: Count = Field(default=1, description="Weight of the value; a job is evicted only for one of higher priority.")
     value: Quantity = Field(default=1.0, description="Value of the job when all its workers run at speed 1.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the job's nodes must carry.")
     colocate: Colocate | None = None

@@ -23,6 +23,7 @@ LARGEST_FILE_BYTES = 512 * MIB
 LARGEST_YAML_BYTES = 20 * MIB  # YAML is read about fifty times more slowly than JSON
 HEAD_BYTES = 64 * 1024  # enough to tell what a file is before the rest of it is read
 STANDARD_INPUT = "-"
+STANDARD_OUTPUT = Path("/dev/stdout")
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f"))
 
@@ -127,7 +128,8 @@ class Target:
         self.option, self.shown = option, path
         if path == STANDARD_INPUT:
             raise BadInputError(f"{option} {path}: is not a file; give a path (/dev/stdout prints)")
-        self.path = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+        # A link stays a link: what it points to is replaced. Standard output is not followed: a pipe has no path.
+        self.path = STANDARD_OUTPUT if Path(path) == STANDARD_OUTPUT else Path(os.path.realpath(path))
         for other in not_over:
             if other != STANDARD_INPUT and Path(os.path.realpath(other)) == self.path:
                 raise BadInputError(f"{option} {path}: would overwrite {other}; give another path")
@@ -152,12 +154,15 @@ class Target:
     @property
     def _is_special(self) -> bool:
         """A device or a pipe, such as /dev/stdout: written to, never replaced."""
-        return self.path.exists() and not self.path.is_file()
+        return self.path == STANDARD_OUTPUT or (self.path.exists() and not self.path.is_file())
 
     def write(self, text: str) -> None:
         """Writes the whole text beside the target and renames it into place; raises BadInputError when the disk refuses."""
         try:
-            if self._is_special:
+            if self.path == STANDARD_OUTPUT:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            elif self._is_special:
                 self.path.write_text(text, encoding="utf-8")
             else:
                 self._replace(text)

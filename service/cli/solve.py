@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from models.vocabulary import Document
 
 USUAL = Limits()
+MOST_THREADS = 4  # beyond this the small programs of a search gain nothing
+THREADS = min(MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 SHOWN_WARNINGS = 5
 
 TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Wall seconds the search may take.")]
 Gap = Annotated[float, typer.Option("--gap", metavar="G", help="Relative gap at which a plan counts as optimal (0.01 is 1%).")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
-Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU threads.")]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU threads; left out: the CPUs there are, at most 4.")]
 Memory = Annotated[
     float | None, typer.Option("--memory-gib", metavar="GIB", help="Most memory the search may take.", show_default="no limit")
 ]
@@ -51,7 +54,7 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     time_limit: TimeLimit = USUAL.time_limit_s,
     gap: Gap = USUAL.gap,
     seed: Seed = USUAL.seed,
-    threads: Threads = USUAL.threads,
+    threads: Threads = THREADS,
     memory_gib: Memory = USUAL.memory_gib,
     warm_start: WarmStart = None,
     out: Out = None,

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
+DEEPEST = 200  # levels: the fast parser builds a document by recursion in C, which a deep one would crash
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The safe loader with one more rule."""
 
@@ -27,4 +30,17 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 def loaded(data: bytes) -> object:
     """The one document in ``data``; raises yaml.YAMLError."""
+    _refuse_deep(data)
     return yaml.load(data, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
+
+
+def _refuse_deep(data: bytes) -> None:
+    """Reads the events alone, without recursion; raises yaml.YAMLError for a document nested too deep to be meant."""
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} levels deep", problem_mark=event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1

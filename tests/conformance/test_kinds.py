@@ -45,7 +45,16 @@ HOOKS = {  # models.contract
     "formulation": ("build", "extract", "start", "size"),
     "explain": ("explain", "subjects", "rule_units", "repair_text", "FIRM_RULES", "CUT_COLUMNS"),
 }
-SCALE_HOOKS = ("METHOD", "applies", "relaxation", "guided", "packing", "exchange", "neighbourhoods")  # of a kind that has large problems
+SCALE_HOOKS = (
+    "METHOD",
+    "applies",
+    "relaxation",
+    "guided",
+    "packing",
+    "exchange",
+    "filled",
+    "neighbourhoods",
+)  # of a kind that has large problems
 
 each_kind = pytest.mark.parametrize("name", KINDS)
 

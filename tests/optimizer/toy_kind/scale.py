@@ -99,6 +99,11 @@ def packing(*_: Any) -> None:
     """No dive here: tests/optimizer/test_diving.py has one."""
 
 
+def filled(_problem: Problem, plan: Plan, _seconds: float) -> Plan:
+    """Nothing is added."""
+    return plan
+
+
 def exchange(*_: Any) -> None:
     """No exchanges either."""
 
