@@ -371,7 +371,7 @@ def test_no_smaller_addition_places_a_job_of_one_worker() -> None:
 @pytest.mark.parametrize("use", [Use.place, Use.repack])
 def test_whoever_is_displaced_makes_room_and_the_cheapest_are_the_cheapest(use: Use) -> None:
     proved = found = 0
-    for one, done, waiting, room in cases(use, range(250)):
+    for one, done, waiting, room in cases(use, range(350)):
         others = Displaceable.of(room.rest, len(done.evicted))
         answer = displaced(room, others)
         if answer is None:
