@@ -101,7 +101,8 @@ class Packing:
         cores = np.array([shape.cpu_cores for shape in shapes])
         size = gpus / max(stock.whole + sum(stock.slots), 1.0) + cores / max(stock.cpu_cores, 1.0)
         cost = worth + LEANING * worth.max() * size if worth.max() > PRICELESS * self._dearest else size
-        place = builder.add_columns("place", [(int(s),) for s in seats], cost=cost / cost.max(), upper=upper, integer=True)
+        cost = cost / cost.max() if cost.max() > 0 else np.ones(len(cost))
+        place = builder.add_columns("place", [(int(s),) for s in seats], cost=cost, upper=upper, integer=True)
         per_node = [self._slots_per_node(relaxation.cuts[k][0]) for k in cuts]
         cut = builder.add_columns("cut", [(k,) for k in cuts], upper=per_node, integer=True)
         columns = np.arange(place.start, place.stop)

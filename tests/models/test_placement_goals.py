@@ -113,6 +113,7 @@ def test_metrics() -> None:
         "placed_jobs": 2,
         "jobs": 3,
         "evictions": 0,
+        "gained_gpus": 2.0,
         "moves": 1,
         "nodes_powered": 2,
         "powered_kw": 5,
