@@ -41,6 +41,7 @@ def _refuse_deep(data: bytes) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
-                raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} levels deep", problem_mark=event.start_mark)
+                mark = event.start_mark
+                raise yaml.YAMLError(f"nested more than {DEEPEST} levels deep" + (f" at line {mark.line + 1}" if mark is not None else ""))
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
