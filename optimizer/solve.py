@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 HEURISTIC_SHARE = 0.1  # of the time limit
 HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/0004
+ANSWER_SHARE = 5.0
 RESERVE_S = 0.1  # of the search's time: for its last message to arrive
 RESERVE_SHARE = 0.02
 GRACE_S = 0.5
@@ -162,8 +163,8 @@ class _Run:
 
     def search(self, child: Child | None) -> None:
         """Let the strategy that fits the size work for the rest of the time."""
-        # The answer is verified and explained after the search, which takes as long as the heuristic's plan took.
-        left = self.deadline.remaining_s() - min(2 * self.verify_s, self.limits.time_limit_s / 10)
+        # The answer is read, verified and explained after the search, which takes a few times what the heuristic's plan took.
+        left = self.deadline.remaining_s() - min(ANSWER_SHARE * self.verify_s, self.limits.time_limit_s / 10)
         seconds = left - RESERVE_S - RESERVE_SHARE * left
         if self.cancel.is_set() or seconds <= 0 or self._closed():
             return

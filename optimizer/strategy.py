@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
 RESCUE_COLUMNS = 400_000  # up to about this many it is tried where no plan was found
+RESCUE_SHARE = 0.5  # of what is left of the time, for the heuristic where there are more
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
 PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
 FILL_S = 0.3  # for seating what is left over, at the very end
@@ -205,10 +206,8 @@ class AtScale:
                     incumbents.offer(plan, "guided")
             if not self._done() and incumbents.gap(goals[0]) > PACK_ABOVE:
                 self._pack(source, generated)
-        if incumbents.plan is None and not self._done() and self._kind.part("formulation").size(problem) <= RESCUE_COLUMNS:
-            # Nothing to improve: the exact program may find a plan even so, or prove that there is none.
-            Direct(self._kind, incumbents, self._limits, self._deadline, self._cancel).run()
-            return
+        if incumbents.plan is None and not self._done():
+            self._rescue()
         self._exchange()
         if source is not None:
             # Before the long search: a better first goal later only loosens what is proved of the others now.
@@ -219,6 +218,17 @@ class AtScale:
                 improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
         if incumbents.plan is not None and not incumbents.closed(self._limits.gap):
             incumbents.offer(self._scale.filled(problem, incumbents.plan, FILL_S), "filling")
+
+    def _rescue(self) -> None:
+        """There is nothing to improve yet: the exact program finds a plan or proves that there is none, or the heuristic has more time."""
+        problem = self._incumbents.problem
+        if self._kind.part("formulation").size(problem) <= RESCUE_COLUMNS:
+            Direct(self._kind, self._incumbents, self._limits, self._deadline, self._cancel).run()
+            return
+        with self._incumbents.timed("solve"):
+            plan = self._kind.part("heuristic").heuristic(problem, self._limits.seed, RESCUE_SHARE * self._deadline.remaining_s())
+        if plan is not None:
+            self._incumbents.offer(plan, "heuristic")
 
     def _done(self) -> bool:
         return self._incumbents.closed(self._limits.gap) or self._deadline.passed or self._cancel.is_set()

@@ -64,11 +64,11 @@ def _idle(rest: Rest, waiting: Sequence[int]) -> Iterator[Reason]:
     if not len(sizes):
         yield _binding(Rule.node_gpus, _most(rest, idle), f"{told}, and no job that wants GPUs waits.")
         return
-    pieces = np.where((free > TOLERANCE) & (free < sizes[:, 2].min() - TOLERANCE), free, 0.0)
+    small, where_small = _too_small(free, float(sizes[:, 2].min()))
     stranded = (
         (Rule.node_cpu, "nodes with fewer free CPU cores than any waiting worker needs", _below(rest.cpu, sizes[:, 0], idle)),
         (Rule.node_memory, "nodes with less free memory than any waiting worker needs", _below(rest.memory, sizes[:, 1], idle)),
-        (Rule.gpu_share, "GPUs of which less is free than any waiting worker needs", pieces.sum(axis=1)),
+        (Rule.gpu_share, where_small, small),
     )
     lost = [(rule, where, by_node) for rule, where, by_node in stranded if by_node.sum() > TOLERANCE]
     if not lost:
@@ -79,6 +79,17 @@ def _idle(rest: Rest, waiting: Sequence[int]) -> Iterator[Reason]:
         )
     for rule, where, by_node in lost:
         yield _binding(rule, _most(rest, by_node), f"{told}: {amount(round(float(by_node.sum()), 3))} of them on {where}.")
+
+
+def _too_small(free: Floats, least: float) -> tuple[Floats, str]:
+    """By node what is free in pieces too small for a worker of ``least`` GPUs, and where that is in words."""
+    if least < 1:
+        pieces = np.where(free < least - TOLERANCE, free, 0.0)
+        return pieces.sum(axis=1), "GPUs of which less is free than any waiting worker needs"
+    whole = free > 1 - TOLERANCE
+    enough = whole.sum(axis=1) >= least - TOLERANCE
+    pieces = np.where(whole & enough[:, None], 0.0, free)
+    return pieces.sum(axis=1), "GPUs that are shared, or on nodes with fewer whole GPUs free than any waiting worker needs"
 
 
 def _below(free: Floats, needs: Floats, idle: Floats) -> Floats:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.placement.bounds import densities, simple_bounds
+from models.placement.evacuation import seat_by_moving
 from models.placement.ledger import Ledger
 from models.placement.preemption import make_room, running_unlawfully
 from models.placement.schema import GoalName, Use
@@ -43,7 +44,7 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
     ledger = Ledger(problem)
     if problem.use is Use.preempt:
         return ledger.plan() if make_room(ledger, deadline) else None
-    if not book_all_running(ledger):
+    if not book_all_running(ledger, deadline):
         return None
     nothing_new = ledger.plan()
     jobs = order(problem, waiting(problem))
@@ -71,10 +72,10 @@ def waiting(problem: Problem) -> list[int]:
     return [place for place, job in enumerate(problem.jobs) if job.running is None]
 
 
-def book_all_running(ledger: Ledger) -> bool:
+def book_all_running(ledger: Ledger, deadline: float = math.inf) -> bool:
     """Seat all running jobs where they are; in a repack those that may not stay there elsewhere. False when a rule then breaks.
 
-    In a repack those that find no room are evicted, where that is allowed.
+    In a repack others make way, until the deadline, for those that find no room; then these are evicted, where that is allowed.
     """
     problem = ledger.problem
     for place, job in enumerate(problem.jobs):
@@ -87,10 +88,17 @@ def book_all_running(ledger: Ledger) -> bool:
         ledger.unbook(place)
     moves = math.inf if problem.max_moves is None else problem.max_moves
     evictions = problem.max_evictions or 0
+    homeless = []
     for place in sorted(unlawful, key=lambda place: -_size(problem.jobs[place])):
-        running = problem.jobs[place].running
         if moves > 0 and seat_job(ledger, place):
             moves -= 1
+        else:
+            homeless.append(place)
+    for place in homeless:
+        running = problem.jobs[place].running
+        others = seat_by_moving(ledger, place, moves - 1, deadline) if moves > 1 else None
+        if others is not None:
+            moves -= 1 + others
         elif evictions > 0 and running is not None and running.evictable:
             evictions -= 1
         else:
