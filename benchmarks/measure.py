@@ -31,9 +31,8 @@ PHASES = ("read", "build", "hand_over", "solve", "verify")
 
 def ours(kind: str, instance: str, seconds: float, seed: int, threads: int) -> dict[str, Any]:
     """Reads the instance, solves it, and tells the result as one flat row."""
-    from optimizer.solve import solve
-
     from optimizer.limits import Limits
+    from optimizer.solve import solve
 
     begun = time.perf_counter()
     problem = suite(kind).instance(instance).read()

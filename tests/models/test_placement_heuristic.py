@@ -119,6 +119,24 @@ def test_nobody_comes_back_beside_a_job_to_keep_apart_from() -> None:
     assert verify(case, plan).ok
 
 
+def test_others_make_way_for_a_job_that_must_leave() -> None:
+    """From the drained node only n2 takes two GPUs, once the job there has gone to n3; without a second move nothing helps."""
+    nodes = [node("n1", 2, state="drained"), node("n2", 2), node("n3", 1)]
+    jobs = [job("large", 2, runs="n1:0,1"), job("small", 1, runs="n2:0")]
+    plan = heuristic(problem(nodes, jobs, use="repack", max_moves=2))
+    assert plan is not None
+    assert set(plan.moved) == {"large", "small"}
+    assert verify(problem(nodes, jobs, use="repack", max_moves=2), plan).ok
+    assert heuristic(problem(nodes, jobs, use="repack", max_moves=1)) is None
+
+
+def test_nothing_is_placed_where_a_goal_before_suffers_from_it() -> None:
+    for goal, placed in (("nodes_powered", 0), ("evictions", 1)):
+        plan = heuristic(problem([node("n1", 1)], [job("a", 1)], goals=[goal, "placed_value"]))
+        assert plan is not None
+        assert len(plan.placements) == placed
+
+
 # ---------------------------------------------------------------- bounds by counting
 
 
