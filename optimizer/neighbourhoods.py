@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 PART_SECONDS = 3.0
 SMALLEST, LARGEST = 0.25, 8.0
-PATIENCE = 1000  # draws in a row that came to nothing, after which there is nothing to draw
+PATIENCE = 2000  # parts in a row without a gain after which the search ends
 
 
 def improve(kind: Kind, incumbents: Incumbents, rng: random.Random, limits: Limits, deadline: Deadline, cancel: threading.Event) -> int:
-    """Improve the incumbent until it is closed, time is up, or no part can be drawn; the number of parts solved."""
+    """Improve the incumbent until it is closed, time is up, or nothing was gained for long; the number of parts solved."""
     size, parts, idle = 1.0, 0, 0
     source, seen = None, None
     while (
@@ -39,14 +39,13 @@ def improve(kind: Kind, incumbents: Incumbents, rng: random.Random, limits: Limi
             seen = incumbents.plan
             source = kind.part("scale").neighbourhoods(incumbents.problem, seen)
         part = source(rng, size)
+        idle += 1
         if part is None:
-            idle += 1
             continue
-        idle = 0
         parts += 1
         finished, found = _solved(kind, part, limits, deadline, cancel)
-        if found is not None:
-            incumbents.offer(part.merge(found), "neighbourhoods")
+        if found is not None and incumbents.offer(part.merge(found), "neighbourhoods"):
+            idle = 0
         size = min(LARGEST, size * 1.15) if finished else max(SMALLEST, size * 0.8)
     return parts
 

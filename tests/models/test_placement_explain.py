@@ -171,6 +171,13 @@ def test_stranded_gpus() -> None:
     assert (reason.rule, reason.ids) == ("node_cpu", ("n1",))
 
 
+def test_idle_gpus_that_a_large_worker_can_have_are_not_called_too_small() -> None:
+    """Two whole GPUs of n1 are within reach of a worker of two, the single one of n2 is not."""
+    one = problem([node("n1", 2), node("n2", 1)], [job("j", 2, tenant="t")], tenants=[{"id": "t", "quota_gpus": 1}])
+    (text,) = [reason.text for reason in explain(one, plan()) if reason.code == "binding" and reason.rule == "gpu_share"]
+    assert text.startswith("3 GPUs are idle: 1 of them on GPUs that are shared, or on nodes with fewer whole GPUs free than")
+
+
 def test_budgets_moves_and_evictions() -> None:
     jobs = [job("a", runs="n1:0"), job("b", runs="n2:0"), job("big", 2), job("c", runs="n3:0")]
     nodes = [node("n1"), node("n2"), node("n3", 1, state="drained"), node("n4", 1)]

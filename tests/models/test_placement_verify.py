@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.contract import MAX_VIOLATIONS
 from models.placement.schema import JobPlacement, Plan, Problem, Rule, Use, WorkerPlace
 from models.placement.verify import verify
+from models.vocabulary import LARGEST_COUNT
 from tests.models.placement_problems import job, node, places, plan, problem, tiny_problem
 from tests.oracles.placement import plans
 
@@ -279,7 +280,7 @@ NAMES = st.sampled_from(["job-0", "job-1", "job-2", "nobody"])
 WORKERS = st.builds(
     WorkerPlace,
     node=st.sampled_from(["node-0", "node-1", "nowhere"]),
-    gpus=st.lists(st.integers(0, 3) | st.just(10**30), max_size=3).map(tuple),
+    gpus=st.lists(st.integers(0, 3) | st.just(LARGEST_COUNT), max_size=3).map(tuple),
 )
 PLANS = st.builds(
     Plan,
