@@ -37,6 +37,8 @@ RESERVE_S = 0.1  # of the search's time: for its last message to arrive
 RESERVE_SHARE = 0.02
 GRACE_S = 0.5
 EXPLAIN_S = 0.2  # for explaining even when the time limit has passed
+OVERTIME_S = 0.8  # by which explaining a large plan may pass the limit
+UNEXPLAINED = "the plan is not explained, to keep the time limit: ask for it with the command explain"
 COUNTING = "counting over nodes and jobs"
 CROSSING = 1e-6  # relative: a plan that beats its bound by more contradicts it
 OUTPUT_SIZE = 2_000
@@ -288,8 +290,12 @@ class _Run:
         began = time.monotonic()
         reasons: tuple[Reason, ...] = ()
         failure = None
+        left = self.deadline.at_s - time.monotonic()
         try:
-            reasons = explain(self.problem, found.plan, seconds=max(self.deadline.remaining_s(), EXPLAIN_S))
+            if left + OVERTIME_S >= ANSWER_SHARE * self.verify_s:
+                reasons = explain(self.problem, found.plan, seconds=max(left, EXPLAIN_S))
+            else:
+                self.message = f"{self.message} {UNEXPLAINED}".strip()
         except Exception as error:  # noqa: BLE001  (a plan with its proof is worth more than its explanation: report, do not lose it)
             failure = f"explaining the plan failed: {type(error).__name__}: {error}"
         self.spent["explain"] = time.monotonic() - began
