@@ -74,12 +74,15 @@ class _Run:
     on_message: Callable[[Any], None] | None
     cancel: threading.Event | None
     stop_at: float
-    grace_s: float
+    grace_s: Callable[[], float]
     memory_bytes: float
+    cpu_s: float
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
+    cpu_at_start: float = math.nan
+    cpu_spent: float = 0.0
     asked: Literal["deadline", "cancelled"] | None = None
-    kill_at: float = math.inf
+    asked_at: float = math.inf
     answer: Literal["value", "error"] | None = None
     value: Any = None
     traceback: str = ""
@@ -88,7 +91,11 @@ class _Run:
         """Why the child should be asked to stop, if it should be."""
         if self.cancel is not None and self.cancel.is_set():
             return "cancelled"
-        return "deadline" if now >= self.stop_at else None
+        return "deadline" if now >= self.stop_at or self.cpu_spent > self.cpu_s else None
+
+    def kill_at(self) -> float:
+        """When a child that was asked to stop is killed; never, for one that was not."""
+        return math.inf if self.asked is None else self.asked_at + self.grace_s()
 
     def take(self, frame: Frame) -> None:
         """Note one frame of the child. Raises what ``on_message`` or the unpickling raises."""
@@ -175,7 +182,8 @@ class Child:
         memory_gib: float | None = None,
         cancel: threading.Event | None = None,
         on_message: Callable[[Any], None] | None = None,
-        grace_s: float = 1.0,
+        grace_s: float | Callable[[], float] = 1.0,
+        cpu_s: float | None = None,
     ) -> ChildEnd:
         """Call ``target`` ("package.module:function") in the child as ``function(payload, send, cancel)``.
 
@@ -183,7 +191,9 @@ class Child:
         in the thread that called ``run``, also those sent before a crash or a kill. Nobody watches the child while
         ``on_message`` works, so it should be quick; if it raises, the child is killed and the exception goes on.
         ``deadline_s`` after this call, or once the event ``cancel`` is set here, the child's own ``cancel`` is set;
-        ``grace_s`` later its process group is killed. ``memory_gib`` limits the resident memory of the child process.
+        ``grace_s`` later its process group is killed; a function is asked anew, so that a child that is about to answer may
+        have longer. ``memory_gib`` limits the resident memory of the child process, ``cpu_s`` the CPU seconds of this run:
+        a child that has used them is stopped as if its deadline had come.
 
         Raises ``ChildGoneError`` on a dead child, ``ValueError`` for a limit below zero or NaN, and what pickle raises
         for a payload that cannot travel.
@@ -191,9 +201,11 @@ class Child:
         if not self._alive:
             raise ChildGoneError(f"child {self.pid} was closed, killed or has crashed: start another")
         memory_bytes = math.inf if memory_gib is None else memory_gib * _GIB
-        if not (deadline_s >= 0 and grace_s >= 0 and memory_bytes >= 0):
-            raise ValueError(f"limits must be at least 0: {deadline_s=}, {grace_s=}, {memory_gib=}")
-        run = _Run(on_message, cancel, time.monotonic() + deadline_s, grace_s, memory_bytes)
+        cpu_limit = math.inf if cpu_s is None else cpu_s
+        grace = grace_s if callable(grace_s) else lambda: grace_s
+        if not (deadline_s >= 0 and grace() >= 0 and memory_bytes >= 0 and cpu_limit >= 0):
+            raise ValueError(f"limits must be at least 0: {deadline_s=}, grace_s={grace()}, {memory_gib=}, {cpu_s=}")
+        run = _Run(on_message, cancel, time.monotonic() + deadline_s, grace, memory_bytes, cpu_limit)
         request = encode(RUN, (target, payload))
         try:
             self._outbox.extend(request)
@@ -206,6 +218,10 @@ class Child:
             self._reap()
             raise
         return self._end(run, reason)
+
+    def kill(self) -> None:
+        """Kill the process from any thread; a run that another thread waits for ends as a crash, and that thread closes it."""
+        self._process.kill()
 
     def close(self) -> None:
         """Kill the child with all it started, reap it and free the pipes. May be called twice."""
@@ -226,7 +242,8 @@ class Child:
         next_look = 0.0
         while run.answer is None:
             now = time.monotonic()
-            if now >= run.kill_at:
+            kill_at = run.kill_at()
+            if now >= kill_at:
                 return "killed"
             if now >= next_look:
                 if not self._look(run):
@@ -236,19 +253,24 @@ class Child:
                 next_look = now + _LOOK_S
             wanted = run.wants_stop(now)
             if wanted is not None and run.asked is None:
-                run.asked, run.kill_at = wanted, now + run.grace_s
+                run.asked, run.asked_at = wanted, now
+                kill_at = run.kill_at()
                 self._outbox.extend(encode(CANCEL, None))
-            wake = min(next_look, run.kill_at, math.inf if run.asked else run.stop_at)
+            wake = min(next_look, kill_at, math.inf if run.asked else run.stop_at)
             if not self._trade(run, max(0.0, wake - now)):
                 return "crash"
         self._look(run)
         return "answered"
 
     def _look(self, run: _Run) -> bool:
-        """Sample the memory; False when the process is dead."""
+        """Sample the memory and the CPU time; False when the process is dead."""
         try:
             with self._pulse.oneshot():
                 run.peak_bytes = max(run.peak_bytes, self._pulse.memory_info().rss)
+                spent = self._pulse.cpu_times()
+                cpu = spent.user + spent.system
+                run.cpu_at_start = cpu if math.isnan(run.cpu_at_start) else run.cpu_at_start
+                run.cpu_spent = cpu - run.cpu_at_start
                 return self._pulse.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False

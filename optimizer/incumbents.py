@@ -1,7 +1,7 @@
 """The best plan so far, the bounds so far, and the news of both: what a search writes and its caller reads.
 
 A search runs in a child process or in the caller's own; either way it reports through one ``send`` function, in the
-four kinds of message below. Plans are compared goal by goal, the most important first.
+kinds of message below. Plans are compared goal by goal, the most important first.
 """
 
 from __future__ import annotations
@@ -63,7 +63,14 @@ class Rejected:
     complaint: str
 
 
-Message = Found | Bounded | Spent | Refuted | Rejected
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The search is over: what is left is to verify and explain its best plan."""
+
+    seconds: float
+
+
+Message = Found | Bounded | Spent | Refuted | Rejected | Searched
 
 
 def lexicographically_better(goals: Sequence[Goal], first: Sequence[float], second: Sequence[float]) -> bool:

@@ -12,8 +12,9 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from models.catalogue import kind_of
 from models.contract import Reason, Sense, Verdict
 from models.garbage import collection_paused
 from optimizer.child import Child, ChildEnd
-from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Spent, lexicographically_better
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Searched, Spent, lexicographically_better
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Progress, Result, StopReason, relative_gap
 
@@ -37,7 +38,7 @@ RESERVE_S = 0.1  # of the search's time: for its last message to arrive
 RESERVE_SHARE = 0.02
 GRACE_S = 0.5
 EXPLAIN_S = 0.2  # for explaining even when the time limit has passed
-OVERTIME_S = 0.8  # by which explaining a large plan may pass the limit
+OVERTIME_S = 0.5  # by which explaining a large plan may pass the limit
 UNEXPLAINED = "the plan is not explained, to keep the time limit: ask for it with the command explain"
 COUNTING = "counting over nodes and jobs"
 CROSSING = 1e-6  # relative: a plan that beats its bound by more contradicts it
@@ -53,20 +54,47 @@ def solve(
     *,
     warm_start: Document | None = None,
     isolate: bool = True,
+    on_message: Callable[[Message], None] | None = None,
 ) -> Result:
     """Solve ``problem`` of any kind within ``limits`` and return the best verified plan with its certificate.
 
     ``on_progress`` hears each new incumbent and bound of the first goal. ``cancel`` may be set from any thread; the best plan is
     kept. ``warm_start`` is a plan of the same kind to start from; one that breaks a rule is left aside and the
-    result's message says so. ``isolate=False`` searches in this process: for tests and for callers that supervise themselves.
+    result's message says so. ``isolate=False`` searches in this process: for tests and for callers that supervise themselves;
+    those hear of each better plan and bound through ``on_message``, and ``conclude`` makes an answer of what they heard.
 
     Never raises for what a search runs into: that is a Result with ``failure``. Raises UnknownKindError for a problem of no kind.
     """
-    run = _Run(kind_of(problem), problem, limits or Limits(), on_progress, cancel or threading.Event())
+    run = _Run(kind_of(problem), problem, limits or Limits(), on_progress, cancel or threading.Event(), on_message)
     with run.child(isolate=isolate) as child:
         with collection_paused():
             run.begin(warm_start)
         run.search(child)
+    run.take(Searched(run.seconds()))
+    with collection_paused():
+        return run.result()
+
+
+def conclude(
+    problem: Document,
+    limits: Limits,
+    messages: Sequence[Message],
+    *,
+    stop_reason: StopReason,
+    seconds: float,
+    failure: str | None = None,
+) -> Result:
+    """The answer of a solve whose process is gone, from the messages it had sent: verified and explained anew.
+
+    ``seconds`` is what it has taken so far; explaining is kept short. ``failure`` is a report of the crash, if it was one.
+    """
+    run = _Run(kind_of(problem), problem, replace(limits, time_limit_s=seconds + EXPLAIN_S), None, threading.Event())
+    run.started -= seconds
+    run.deadline = Deadline(time.monotonic() + EXPLAIN_S)
+    for message in messages:
+        run.take(message)
+    run.stopped = stop_reason
+    run.faults += [failure] if failure else []
     with collection_paused():
         return run.result()
 
@@ -98,6 +126,7 @@ class _Run:
     limits: Limits
     on_progress: Callable[[Progress], None] | None
     cancel: threading.Event
+    on_message: Callable[[Message], None] | None = None
     goals: tuple[Goal, ...] = field(init=False)
     deadline: Deadline = field(init=False)
     started: float = field(default_factory=time.monotonic)
@@ -112,6 +141,7 @@ class _Run:
     end: ChildEnd | None = None
     strategy: str = "heuristic"
     verify_s: float = 0.0
+    stopped: StopReason | None = None  # known from elsewhere
 
     def __post_init__(self) -> None:
         """Read the goals and start the clock."""
@@ -201,6 +231,9 @@ class _Run:
             self.spent[message.phase] = self.spent.get(message.phase, 0.0) + message.seconds
         elif isinstance(message, Refuted):
             self.refuted = message
+            self._tell(message)
+        elif isinstance(message, Searched):
+            self._tell(message)
         elif isinstance(message, Rejected):
             self.faults.append(f"a plan of phase '{message.phase}' was refused: {message.complaint}")
         elif isinstance(message, Found):
@@ -210,14 +243,24 @@ class _Run:
             del self.plans[:-3]  # the last is the best; two more in case the last does not stand up to verification
             if message.phase not in ("heuristic", "warm start", "start"):
                 self.strategy = message.phase
+            self._tell(message)
             self._progress(message.phase)
         else:
             known = self.bounds.get(message.goal)
             goal = next(goal for goal in self.goals if goal.name == message.goal)
             if known is None or (message.bound < known.bound if goal.sense is Sense.maximise else message.bound > known.bound):
                 self.bounds[message.goal] = message
+                self._tell(message)
                 if goal == self.goals[0]:
                     self._progress(message.phase)
+
+    def _tell(self, message: Message) -> None:
+        if self.on_message is not None:
+            try:
+                self.on_message(message)
+            except BaseException:
+                self.listener_failed = True
+                raise
 
     def _progress(self, phase: str) -> None:
         incumbent = self.plans[-1].objectives[0] if self.plans else None
@@ -307,7 +350,7 @@ class _Run:
             verified=True,
             strategy=self.strategy,
             seed=self.limits.seed,
-            versions=_versions(),
+            versions=dict(_versions()),
         )
         return self._made(
             Outcome.optimal if closed else Outcome.feasible,
@@ -344,6 +387,8 @@ class _Run:
         )
 
     def _stopped(self) -> StopReason:
+        if self.stopped is not None:
+            return self.stopped
         if self.cancel.is_set():
             return StopReason.cancelled
         if self.end is not None and self.end.reason in ("memory", "crash"):
@@ -363,6 +408,7 @@ def _nothing_proved(goal: Goal) -> float:
     return math.inf if goal.sense is Sense.maximise else -math.inf
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
@@ -373,4 +419,4 @@ def _versions() -> dict[str, str]:
     return found
 
 
-__all__ = ["Conflict", "Limits", "explain", "solve"]
+__all__ = ["Conflict", "Limits", "conclude", "explain", "solve"]
