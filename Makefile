@@ -14,7 +14,7 @@ OPENB_CSV := $(OPENB)/openb_node_list_gpu_node.csv $(OPENB)/openb_pod_list_defau
 TIME_LIMIT ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-long lint format bench lock clean
+.PHONY: help install demo serve test test-long lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ demo: build/openb.json ## plan the bundled openb trace: build/plan.json and buil
 build/openb.json: $(OPENB_CSV) $(wildcard service/importers/*.py) models/vocabulary.py models/placement/schema.py | $(STAMP)
 	@mkdir -p build
 	$(BIN)/quartermaster import openb --nodes $(word 1,$(OPENB_CSV)) --pods $(word 2,$(OPENB_CSV)) --arrivals $(word 3,$(OPENB_CSV)) --out $@
+
+serve: $(STAMP) ## serve the HTTP API with workers on http://127.0.0.1:8080
+	$(BIN)/quartermaster serve
 
 test: lint ## every check: linters, types, import contracts, then the quick tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -77,7 +80,7 @@ export WRITE_LOCK
 
 lock: $(STAMP) ## choose the newest allowed dependencies and write constraints.txt
 	@mkdir -p build
-	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,torch,ray,postgres]'
+	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,torch,ray,postgres,otel]'
 	$(BIN)/python -c "$$WRITE_LOCK"
 
 clean: ## remove the virtual environment and everything that was made

@@ -6,7 +6,8 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     schema.py       Problem, Plan, Rule (a StrEnum of constraint names), example() -> Problem
     verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
     heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
-    formulation.py  build, extract, start, size      (the exact program, in Pyomo; LINKING and HASTENING name rows that are no rules)
+    formulation.py  build, extract, start, size      (the exact program; LINKING and HASTENING name rows that are no rules);
+                    priced(problem, plan, row_duals, reduced_costs)      (optional: the plan with the prices of its linear program)
     scale.py        METHOD (what proves its bounds);  applies(problem) -> bool;
                     relaxation(problem, goal, floors, known) -> ColumnSource | None;
                     guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
@@ -14,10 +15,16 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     neighbourhoods(problem, plan)      (optional; for large problems)
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
-                    alike(problem, plan)      (optional: which ids share the reasons of the first of them)
+                    alike(problem, plan)      (optional: which ids share the reasons of the first of them);
+                    repair_in(problem, rule, ids, amount, *, too_few)      (optional: repair_text with the problem's own numbers)
 
 A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
 ``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.
+
+``formulation.build`` returns a Pyomo model, or a ``LinearProgram`` where the problem's data is arrays already; each of its columns must
+then belong to a block. ``extract`` gets the values by block (or variable) and id tuple, each family in the order of its columns.
+``priced`` is called when ``build`` gave a program without integer columns and it was solved to its optimum; the arrays are those
+of ``ProgramResult``. It returns a plan with the same goals' values, which takes the place of the one without prices.
 """
 
 from __future__ import annotations

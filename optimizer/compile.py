@@ -1,4 +1,4 @@
-"""Turns a Pyomo model into a ``LinearProgram``, once.
+"""Turns what a formulation builds into a ``LinearProgram``, once: a Pyomo model, or a program that is one already.
 
 Pyomo is the language formulations are written in; it does not solve. Its own writers take ten times as long, and the one to arrays
 needs scipy, so linear expressions are walked here. What this walk does not know goes to Pyomo's general
@@ -37,8 +37,8 @@ class NotLinear(ValueError):  # noqa: N818 - says what is wrong with the model
 class Compiled:
     """A program and where the model's variables lie in it.
 
-    ``columns[name][index]`` is the column of variable ``name`` at ``index`` (None for a scalar variable). ``fallbacks`` counts
-    the expressions the lean walk left to Pyomo: 0 for a formulation written as plain sums.
+    ``columns[name][index]`` is the column of variable ``name`` at ``index`` (None for a scalar variable), in the order of the
+    program's columns. ``fallbacks`` counts the expressions the lean walk left to Pyomo: 0 for a formulation written as plain sums.
     """
 
     program: LinearProgram
@@ -49,6 +49,10 @@ class Compiled:
         """The values of variable ``name`` by index, from one vector of shape (columns,); KeyError for an unknown name."""
         found = self.columns[name]
         return dict(zip(found, vector[list(found.values())].tolist(), strict=True))
+
+    def values_by_ids(self, vector: Floats) -> dict[str, dict[Ids, float]]:
+        """All values as ``formulation.extract`` takes them, by variable and id tuple, from one vector of shape (columns,)."""
+        return {block.name: dict(zip(block.ids, vector[block.rows].tolist(), strict=True)) for block in self.program.column_blocks}
 
     def vector_of(self, values: Mapping[str, Mapping[Hashable, float]]) -> Floats:
         """One vector of shape (columns,) from values by variable and index; NaN where none is given.
@@ -63,17 +67,19 @@ class Compiled:
         return vector
 
 
-def compile_model(model: ConcreteModel) -> Compiled:
-    """Compile a Pyomo model with one active objective, or none.
+def compile_model(model: ConcreteModel | LinearProgram) -> Compiled:
+    """Compile a Pyomo model with one active objective, or none; a ``LinearProgram`` goes through as it is, its columns known by its blocks.
 
     Rows are blocked by constraint name and columns by variable name, in the model's order, with the Pyomo indices as id tuples.
     A fixed variable is a column whose bounds are its value. A constraint without variables is a row without entries,
     impossible when it does not hold.
 
-    Raises NotLinear, naming the expression; ValueError for several objectives, a variable of another model, or bounds that
-    exclude each other.
+    Raises NotLinear, naming the expression; ValueError for several objectives, a variable of another model, bounds that
+    exclude each other, or a ``LinearProgram`` with columns outside all blocks, whose values nobody could ask for.
     """
     with collection_paused():
+        if isinstance(model, LinearProgram):
+            return _passed_through(model)
         for special in model.component_data_objects(SOSConstraint, active=True):
             raise NotLinear(f"{special.name} is a special ordered set, which is not linear")
         columns = _Columns(model)
@@ -96,6 +102,19 @@ def compile_model(model: ConcreteModel) -> Compiled:
             column_blocks=tuple(columns.blocks),
         )
     return Compiled(program, columns.by_name, walk.fallbacks)
+
+
+def _passed_through(program: LinearProgram) -> Compiled:
+    named = sum(len(block.ids) for block in program.column_blocks)
+    if named != program.columns:
+        raise ValueError(f"{program.columns - named} columns of the program belong to no block")
+    columns = {block.name: {_index(ids): column for column, ids in enumerate(block.ids, block.start)} for block in program.column_blocks}
+    return Compiled(program, columns, 0)
+
+
+def _index(ids: Ids) -> Hashable:
+    """An id tuple as Pyomo's index."""
+    return ids if len(ids) > 1 else ids[0] if ids else None
 
 
 def _ids(index: Hashable) -> Ids:

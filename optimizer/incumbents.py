@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A plan better than all before it, with its goals' values as the search's own verification computed them."""
+    """A plan better than all before it, with its goals' values as the search's own verification computed them.
+
+    One that ``says_more`` (it has prices, say) may also be just as good as the one before it, and takes its place.
+    """
 
     seconds: float
     phase: str
     plan: Any
     objectives: tuple[float, ...]
+    says_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,14 @@ class Refuted:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlimited:
+    """The goal improves without limit from a plan already found; ``direction`` says along which columns, and what was checked."""
+
+    goal: str
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A plan of the search's own making broke a rule: a bug of the kind or the engine, told once for each phase."""
 
@@ -70,7 +82,7 @@ class Searched:
     seconds: float
 
 
-Message = Found | Bounded | Spent | Refuted | Rejected | Searched
+Message = Found | Bounded | Spent | Refuted | Unlimited | Rejected | Searched
 
 
 def lexicographically_better(goals: Sequence[Goal], first: Sequence[float], second: Sequence[float]) -> bool:
@@ -81,6 +93,13 @@ def lexicographically_better(goals: Sequence[Goal], first: Sequence[float], seco
         if goal.better(other, one):
             return False
     return False
+
+
+def surpasses(goals: Sequence[Goal], new: Sequence[float], known: Sequence[float], *, says_more: bool) -> bool:
+    """Whether a new plan takes the place of the one known: it is better, or it ``says_more`` and is no worse."""
+    if says_more:
+        return not lexicographically_better(goals, known, new)
+    return lexicographically_better(goals, new, known)
 
 
 @dataclass(slots=True)
@@ -107,8 +126,8 @@ class Incumbents:
         """Seconds since the search began."""
         return time.monotonic() - self._started
 
-    def offer(self, plan: Any, phase: str) -> bool:  # noqa: ANN401  (each kind has its own Plan type)
-        """Take ``plan`` if it is right and better than the incumbent; True when it was taken."""
+    def offer(self, plan: Any, phase: str, *, says_more: bool = False) -> bool:  # noqa: ANN401  (each kind has its own Plan type)
+        """Take ``plan`` if it is right and better than the incumbent, or ``says_more`` and is no worse; True when it was taken."""
         verdict: Verdict = self.kind.verify(self.problem, plan)
         if not verdict.ok:
             self.rejected += 1
@@ -118,10 +137,10 @@ class Incumbents:
                 self.send(Rejected(phase, verdict.violations[0].message))
             return False
         objectives = tuple(verdict.objectives[goal.name] for goal in self.goals)
-        if self.objectives is not None and not lexicographically_better(self.goals, objectives, self.objectives):
+        if self.objectives is not None and not surpasses(self.goals, objectives, self.objectives, says_more=says_more):
             return False
         self.plan, self.objectives = plan, objectives
-        self.send(Found(self.seconds(), phase, plan, objectives))
+        self.send(Found(self.seconds(), phase, plan, objectives, says_more))
         return True
 
     def bound(self, goal: Goal, value: float, method: str, phase: str) -> None:

@@ -183,18 +183,18 @@ class Ranging:
     side_high_objective: Floats
 
 
-def ranging(program: LinearProgram, limits: Limits) -> Ranging:
+def ranging(program: LinearProgram, limits: Limits, cancel: threading.Event | None = None) -> Ranging:
     """Solve a linear program by the simplex method and return its cost and row ranges.
 
-    Raises ValueError for a MIP or a program without columns (neither has ranges) and SolverError when no optimum
-    was proved, so that there is no basis to range.
+    ``cancel`` is heard while it solves; the ranges take about as long again. Raises ValueError for a MIP or a program without
+    columns (neither has ranges) and SolverError when no optimum was proved, so that there is no basis to range.
     """
     if program.is_mip or program.columns == 0:
         raise ValueError("ranging needs a linear program with columns; for a MIP pass program.relaxed()")
     engine = Engine()
     engine.configure(Options(method="simplex"), limits, mip=False)
     engine.load(program)
-    result = solved(engine, program, limits, Deadline.after(limits.time_limit_s), Watch(program, None, None, None))
+    result = solved(engine, program, limits, Deadline.after(limits.time_limit_s), Watch(program, None, None, cancel))
     if result.status is not ProgramStatus.optimal:
         raise SolverError(f"no optimum to range: {result.status} ({result.detail})")
     found = engine.ask("getRanging")

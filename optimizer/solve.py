@@ -22,7 +22,7 @@ from models.catalogue import kind_of
 from models.contract import Reason, Sense, Verdict
 from models.garbage import collection_paused
 from optimizer.child import Child, ChildEnd
-from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Searched, Spent, lexicographically_better
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Searched, Spent, Unlimited, lexicographically_better, surpasses
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Progress, Result, StopReason, relative_gap
 
@@ -135,6 +135,7 @@ class _Run:
     spent: dict[str, float] = field(default_factory=dict)
     trace: list[Progress] = field(default_factory=list)
     refuted: Refuted | None = None
+    unlimited: Unlimited | None = None
     message: str = ""
     faults: list[str] = field(default_factory=list)  # ours, with which the solve could go on
     listener_failed: bool = False
@@ -232,12 +233,15 @@ class _Run:
         elif isinstance(message, Refuted):
             self.refuted = message
             self._tell(message)
+        elif isinstance(message, Unlimited):
+            self.unlimited = message
+            self._tell(message)
         elif isinstance(message, Searched):
             self._tell(message)
         elif isinstance(message, Rejected):
             self.faults.append(f"a plan of phase '{message.phase}' was refused: {message.complaint}")
         elif isinstance(message, Found):
-            if self.plans and not lexicographically_better(self.goals, message.objectives, self.plans[-1].objectives):
+            if self.plans and not surpasses(self.goals, message.objectives, self.plans[-1].objectives, says_more=message.says_more):
                 return
             self.plans.append(message)
             del self.plans[:-3]  # the last is the best; two more in case the last does not stand up to verification
@@ -298,6 +302,9 @@ class _Run:
         self.spent["verify"] = self.spent.get("verify", 0.0) + time.monotonic() - began
         if failure or chosen is None:
             return self._without_plan(failure)
+        if self.unlimited is not None:  # from a plan that was just verified: there is no best one to hand out
+            self.message = f"{self.message} {self.unlimited.direction}".strip()
+            return self._made(Outcome.unbounded, StopReason.gap, failure=self._crash_report())
         return self._with_plan(*chosen)
 
     def _wrong(self, found: Found, verdict: Verdict) -> str:
@@ -307,6 +314,8 @@ class _Run:
             return f"the plan of phase '{found.phase}' breaks {verdict.violation_count} rule(s): {broken}"
         if self.refuted is not None:
             return f"the search called the problem infeasible, and the plan of phase '{found.phase}' breaks no rule"
+        if self.unlimited is not None and math.isfinite(getattr(self.bounds.get(self.unlimited.goal), "bound", math.nan)):
+            return f"the search called the goal {self.unlimited.goal} unlimited, and it has a bound"
         for goal, told in zip(self.goals, found.objectives, strict=True):
             if abs(told - verdict.objectives[goal.name]) > CROSSING * max(1.0, abs(told)):
                 return f"the plan of phase '{found.phase}' was told to have {goal.name} {told:g}, it has {verdict.objectives[goal.name]:g}"

@@ -21,15 +21,18 @@ from optimizer.compile import Compiled, compile_model
 from optimizer.diagnose import diagnose
 from optimizer.diving import dive
 from optimizer.highs import HighsBackend
-from optimizer.incumbents import Incumbents, Message, Refuted
+from optimizer.incumbents import Incumbents, Message, Refuted, Unlimited
 from optimizer.limits import Deadline, Limits
 from optimizer.neighbourhoods import improve
+from optimizer.recession import improving_recession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.contract import Goal, Kind
-    from models.program import Floats
+    from models.program import Floats, LinearProgram
+    from optimizer.diagnose import Repair
+    from optimizer.recession import Recession
     from optimizer.result import Conflict
 
 DIRECT_COLUMNS = 20_000  # up to about this many the exact program is built and solved at once
@@ -41,6 +44,8 @@ FILL_S = 0.3  # for seating what is left over, at the very end
 EXCHANGE_SHARE = 0.3  # of what is left, for one round
 EXCHANGE_GAP = 1e-3
 METHOD_TREE = "branch and bound of the exact program, by {}"
+METHOD_DUALS = "dual bound of the exact program, recomputed from the duals by {}"
+MOST_STEPS = 5  # columns of a direction of recession that are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Direct:
                 if self._diagnosing:
                     incumbents.send(Refuted(self._conflict(names[goal.name])))
                 return
-            if incumbents.objectives is None:
+            if incumbents.objectives is None or result.status is ProgramStatus.unbounded:
                 return
             floors[names[goal.name]] = incumbents.objectives[number]
 
@@ -120,14 +125,21 @@ class Direct:
         return diagnose(
             program,
             self._backend,
-            replace(self._limits, time_limit_s=max(self._deadline.remaining_s(), 1e-3)),
+            self._left(),
             units=words.rule_units(),
             keep=frozenset(block.name for block in program.row_blocks if block.name not in rules),
             firm=words.FIRM_RULES,
             cut=words.CUT_COLUMNS,
-            wording=lambda repair: words.repair_text(repair.name, repair.ids, repair.amount),
+            wording=self._worded,
             cancel=self._cancel,
         )
+
+    def _worded(self, repair: Repair) -> str:
+        words = self._kind.part("explain")
+        own = getattr(words, "repair_in", None)
+        if own is None:
+            return str(words.repair_text(repair.name, repair.ids, repair.amount))
+        return str(own(self._incumbents.problem, repair.name, repair.ids, repair.amount, too_few=repair.too_few))
 
     def _solve(self, goal: Goal, name: Any, floors: dict[Any, float]) -> ProgramResult:  # noqa: ANN401
         incumbents = self._incumbents
@@ -137,20 +149,38 @@ class Direct:
             compiled = compile_model(model)
             start = self._start(compiled)
 
+        method = (METHOD_TREE if compiled.program.is_mip else METHOD_DUALS).format(self._backend.name)
+
         def heard(progress: ProgramProgress) -> None:
             if progress.values is not None:
                 self._offer(compiled, progress.values, goal)
             if progress.bound is not None:
-                incumbents.bound(goal, self._integral(progress.bound), METHOD_TREE.format(self._backend.name), goal.name)
+                incumbents.bound(goal, self._integral(progress.bound), method, goal.name)
 
         with incumbents.timed("solve"):
-            limits = replace(self._limits, time_limit_s=max(self._deadline.remaining_s(), 1e-3))
-            result = self._backend.solve(compiled.program, limits, start=start, on_progress=heard, cancel=self._cancel)
+            result = self._backend.solve(compiled.program, self._left(), start=start, on_progress=heard, cancel=self._cancel)
         if result.values is not None:
-            self._offer(compiled, result.values, goal)
+            self._offer(compiled, result.values, goal, result)
         if result.bound is not None:
-            incumbents.bound(goal, self._integral(result.bound), METHOD_TREE.format(self._backend.name), goal.name)
+            incumbents.bound(goal, self._integral(result.bound), method, goal.name)
+        if result.status is ProgramStatus.unbounded:
+            self._tell_unlimited(compiled, goal)
         return result
+
+    def _tell_unlimited(self, compiled: Compiled, goal: Goal) -> None:
+        """A plan, and a direction from it without end; nothing is claimed where one of them is missing."""
+        incumbents, program = self._incumbents, compiled.program
+        with incumbents.timed("solve"):
+            if incumbents.plan is None:
+                found = self._backend.solve(replace(program, cost=np.zeros(program.columns)), self._left(), cancel=self._cancel)
+                if found.values is not None:
+                    self._offer(compiled, found.values, goal)
+            direction = improving_recession(program, self._backend, self._left(), cancel=self._cancel)
+        if incumbents.plan is not None and direction is not None:
+            incumbents.send(Unlimited(goal.name, _told(program, goal, direction)))
+
+    def _left(self) -> Limits:
+        return replace(self._limits, time_limit_s=max(self._deadline.remaining_s(), 1e-3))
 
     @staticmethod
     def _integral(bound: float) -> float:
@@ -168,19 +198,31 @@ class Direct:
         }
         return compiled.vector_of(known)
 
-    def _offer(self, compiled: Compiled, values: Floats, goal: Goal) -> None:
-        by_name = {name: {_ids(index): number for index, number in compiled.values_of(name, values).items()} for name in compiled.columns}
-        self._incumbents.offer(self._formulation.extract(self._incumbents.problem, by_name), goal.name)
+    def _offer(self, compiled: Compiled, values: Floats, goal: Goal, result: ProgramResult | None = None) -> None:
+        """Offer the plan of ``values``; with the prices of a linear program that ``result`` has solved to its optimum."""
+        incumbents = self._incumbents
+        plan = self._formulation.extract(incumbents.problem, compiled.values_by_ids(values))
+        priced = getattr(self._formulation, "priced", None)
+        if priced is None or result is None or result.status is not ProgramStatus.optimal or result.row_duals is None:
+            incumbents.offer(plan, goal.name)
+        else:
+            told = priced(incumbents.problem, plan, result.row_duals, result.reduced_costs)
+            incumbents.offer(told, goal.name, says_more=told != plan)
+
+
+def _told(program: LinearProgram, goal: Goal, direction: Recession) -> str:
+    """``the goal objective gains 2 for each step of: x +1, y +0.5``, in the columns that move most."""
+    order = np.argsort(-np.abs(direction.steps), kind="stable")
+    moving = [column for column in order.tolist() if direction.steps[column] != 0.0]
+    steps = ", ".join(f"{program.column_name(column)} {direction.steps[column]:+.6g}" for column in moving[:MOST_STEPS])
+    more = f" and {len(moving) - MOST_STEPS:,} more columns" if len(moving) > MOST_STEPS else ""
+    word = "grows" if program.maximise else "falls"
+    return f"the goal {goal.name} {word} by {direction.gain:.6g} with each step of {steps}{more}, and no limit ever stops these steps"
 
 
 def _bare(ids: Any) -> Any:  # noqa: ANN401  (Pyomo's indices: a scalar's None, a single id, or a tuple)
     """Pyomo's form of an id tuple."""
     return ids if len(ids) > 1 else ids[0] if ids else None
-
-
-def _ids(index: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The id tuple of Pyomo's index."""
-    return () if index is None else index if isinstance(index, tuple) else (index,)
 
 
 class AtScale:

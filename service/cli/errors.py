@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from service.documents.errors import BadInputError
+
+__all__ = ["INTERRUPTED", "BadInputError", "Exit"]
+
 
 class Exit(IntEnum):
     """What the exit code of ``quartermaster`` means."""
@@ -16,7 +20,3 @@ class Exit(IntEnum):
 
 
 INTERRUPTED = 130  # the shell's own code for a second Ctrl-C: nothing was decided
-
-
-class BadInputError(Exception):
-    """The user's input cannot be used; the message names the place and the cure, and is all that is shown."""

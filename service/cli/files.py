@@ -9,11 +9,11 @@ import os
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from service.cli.errors import BadInputError
+from service.documents.reading import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +26,6 @@ STANDARD_INPUT = "-"
 STANDARD_OUTPUT = Path("/dev/stdout")
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f"))
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What was read: the name to call it by in messages, its bytes (UTF-8, no byte order mark), and whether it is YAML."""
-
-    name: str
-    data: bytes
-    is_yaml: bool
 
 
 def read(source: str) -> Text:

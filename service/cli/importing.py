@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +12,15 @@ import typer
 from service.cli.errors import BadInputError
 from service.cli.files import Target
 from service.cli.kinds import as_json
+from service.cli.output import complain
+
+MIB = 2**20
+LARGEST_FILE_BYTES = 512 * MIB  # unpacked, as for every other file
+MOST = {"most_rows": 2_000_000, "most_columns": 2_000_000, "most_entries": 20_000_000}
+READING_S = 600.0
+FORMATS = {".mps": "mps", ".lp": "lp"}
 
 app = typer.Typer(help="Make a problem from another format.", no_args_is_help=True)
-
-
-@app.callback()
-def _formats() -> None:
-    """Keeps each format a command of its own, also while there is only one."""
 
 
 @app.command()
@@ -40,3 +44,48 @@ def openb(
     target.write(as_json(problem) + "\n")
     gpus = sum(node.gpus for node in problem.nodes)
     typer.echo(f"{out}: {len(problem.nodes):,} nodes with {gpus:,} GPUs, {len(problem.jobs):,} jobs")
+
+
+@app.command()
+def program(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="An MPS or LP file (.mps, .lp), also packed (.mps.gz, .lp.gz).", show_default=False)
+    ],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the problem is written (JSON).")],
+) -> None:
+    """Make a problem of the kind program from an MPS or LP file."""
+    from optimizer.child import Child
+
+    path = Path(file)
+    packed = path.suffix.lower() == ".gz"
+    form = FORMATS.get((path.with_suffix("") if packed else path).suffix.lower())
+    if form is None:
+        raise BadInputError(f"{file}: an MPS or LP file ends in {', '.join(FORMATS)}, packed in .gz; give it that ending")
+    target = Target("--out", out, not_over=(file,))
+    with Child.start() as child:  # a solver that crashes on the file must not take this process along
+        data = _contents(path, packed=packed)
+        end = child.run("service.tasks:read_program", {"data": data, "format": form, **MOST}, deadline_s=READING_S)
+    if end.value is None:
+        raise BadInputError(f"{file}: cannot be read: the reader stopped at it ({end.reason}); check the file or write it anew")
+    if "errors" in end.value:
+        raise BadInputError("\n  ".join(f"{file}: {one['detail']}" for one in end.value["errors"]))
+    for warning in end.value["warnings"]:
+        complain(f"warning: {warning['detail']}")
+    target.write(end.value["body"].decode() + "\n")
+    size = end.value["size"]
+    typer.echo(f"{out}: {size['rows']:,} rows, {size['columns']:,} columns ({size['integers']:,} integer), {size['entries']:,} entries")
+
+
+def _contents(path: Path, *, packed: bool) -> bytes:
+    """The file's bytes, unpacked, up to LARGEST_FILE_BYTES; raises BadInputError."""
+    try:
+        with path.open("rb") as raw:
+            stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            data = stream.read(LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise BadInputError(f"{path}: there is no such file; give the path of an MPS or LP file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInputError(f"{path}: cannot be read ({error}); check the path, and whether the file is whole") from None
+    if len(data) > LARGEST_FILE_BYTES:
+        raise BadInputError(f"{path}: is larger than {LARGEST_FILE_BYTES // MIB} MiB, the most that is read; send a smaller program")
+    return data

@@ -10,6 +10,7 @@ import typer
 
 from models import catalogue
 from service.cli.errors import BadInputError
+from service.documents.problems import as_object
 
 if TYPE_CHECKING:
     from models.contract import Kind
@@ -68,5 +69,4 @@ def as_json(document: object) -> str:
 
     if not isinstance(document, Document):
         raise TypeError(f"{type(document).__name__} is not a document")
-    version = {"schema_version": document.schema_version} if hasattr(document, "schema_version") else {}
-    return json.dumps({**version, **document.model_dump(mode="json", exclude_defaults=True)}, indent=1, ensure_ascii=False)
+    return json.dumps(as_object(document), indent=1, ensure_ascii=False)

@@ -13,7 +13,7 @@ import pytest
 
 from models.catalogue import kinds
 from service.cli import main
-from tests.conformance.documents import ROOT, fenced
+from tests.conformance.documents import ROOT, fenced, page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LONGEST_S = 5.0  # that a command may search
@@ -59,10 +59,10 @@ def test_the_targets_of_make_are_there() -> None:
 
 
 def test_the_links_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *((ROOT / "models" / name / "README.md") for name in kinds())]
-    for page in pages:
-        links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
-        assert not [link for link in links if "://" not in link and not (page.parent / link).exists()], page
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(page(kind) for kind in kinds().values())]
+    for path in pages:
+        links = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        assert not [link for link in links if "://" not in link and not (path.parent / link).exists()], path
 
 
 def test_the_map_names_what_there_is() -> None:

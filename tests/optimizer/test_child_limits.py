@@ -72,7 +72,7 @@ def test_a_grace_that_shrinks_ends_a_deaf_child(child: Child) -> None:
 
 
 def test_another_thread_may_end_a_child(child: Child) -> None:
-    def kill(message: object) -> None:
+    def kill(_: object) -> None:
         threading.Thread(target=child.kill).start()
 
     end = child.run(f"{HERE}:ignore", None, deadline_s=LONG_S, on_message=kill)

@@ -1,64 +1,129 @@
-"""Says in one line what Pydantic found: the JSON pointer, whose part of the document it is, what is wrong, and the cure."""
+"""Says what Pydantic found: the JSON pointer, whose part of the document it is, what is wrong, and the cure.
+
+Programs get findings (pointer, code, detail), people the same in lines of text.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
+from service.errors import Finding
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydantic_core import ErrorDetails
 
-SHOWN = 3  # mistakes told in full; the rest are only counted
+SHOWN = 3  # mistakes told in full to people; the rest are only counted
+MOST_FINDINGS = 100  # told to programs
 LONGEST_VALUE = 60
 NAMES = ("id", "job", "node", "name")  # fields that name the part of a document they stand in
+CONTRADICTION = "contradiction"  # what no field can see alone; the sentence says which
+NOT_JSON = "json_invalid"
+REPEATED_KEY = "repeated_key"
+WHOLE = frozenset({CONTRADICTION, NOT_JSON, REPEATED_KEY})  # mistakes of which the sentence alone tells the place
+_WITH_POINTER = re.compile(r"(/\S*): (.+)", flags=re.DOTALL)
 
 Location = tuple[int | str, ...]
 
 
-def complaint(error: ValidationError, model: type[BaseModel], document: object, prefix: tuple[str, int] | None = None) -> str:
-    """All of it in a message of a few lines.
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake: ``place`` is its JSON pointer (the whole document is empty), ``owner`` the named part that holds it."""
 
-    ``document`` is the parsed input (None when it could not be parsed), used to name jobs and nodes; ``prefix`` is the
-    field and the index of the first item when only a part of a list was validated.
-    """
-    lines: list[str] = []
-    for detail in error.errors(include_url=False):
-        location = tuple(detail["loc"])
-        if prefix is not None:
-            location = (prefix[0], prefix[1] + int(location[0]), *location[1:])
-        lines += _lines(detail, location, model, document)
+    place: str
+    owner: str
+    code: str
+    what: str
+
+    @property
+    def line(self) -> str:
+        """For people: ``/jobs/3/value (job 'late'): must be ...``."""
+        if not self.place and self.code in WHOLE:
+            return self.what
+        return f"{self.place or '/'}{f' ({self.owner})' if self.owner else ''}: {self.what}"
+
+    @property
+    def finding(self) -> Finding:
+        """For programs."""
+        return Finding(self.place, self.code, f"{self.owner}: {self.what}" if self.owner else self.what)
+
+
+class InvalidError(Exception):
+    """A document that cannot be used, with all that is wrong with it."""
+
+    def __init__(self, found: Sequence[Mistake]) -> None:
+        super().__init__(in_lines(found))
+        self.mistakes = tuple(found)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The first ``MOST_FINDINGS`` mistakes, for programs."""
+        return tuple(mistake.finding for mistake in self.mistakes[:MOST_FINDINGS])
+
+
+def in_lines(found: Sequence[Mistake]) -> str:
+    """A message of a few lines for people."""
+    lines = [mistake.line for mistake in found]
     more = len(lines) - SHOWN
     if more > 0:
         lines = [*lines[:SHOWN], f"and {more} more such mistake{'s' if more > 1 else ''}"]
     return "\n  ".join(lines)
 
 
-def _lines(detail: ErrorDetails, location: Location, model: type[BaseModel], document: object) -> list[str]:
-    if detail["type"] == "json_invalid":
-        what, _, place = str(detail.get("ctx", {}).get("error", "")).partition(" at line ")
-        line, _, column = place.partition(" column ")
-        return [f"line {line}, column {column}: this is not JSON: {what}; correct the file there"]
+def mistakes(error: ValidationError, model: type[BaseModel], document: object, prefix: tuple[str, int] | None = None) -> list[Mistake]:
+    """Every mistake that Pydantic found, in its order.
+
+    ``document`` is the parsed input (None when it could not be parsed), used to name jobs and nodes; ``prefix`` is the
+    field and the index of the first item when only a part of a list was validated.
+    """
+    found: list[Mistake] = []
+    for detail in error.errors(include_url=False):
+        location = tuple(detail["loc"])
+        if prefix is not None:
+            location = (prefix[0], prefix[1] + int(location[0]), *location[1:])
+        found += _mistakes(detail, location, model, document)
+    return found
+
+
+def _mistakes(detail: ErrorDetails, location: Location, model: type[BaseModel], document: object) -> list[Mistake]:
+    if detail["type"] == NOT_JSON:
+        return [Mistake("", "", NOT_JSON, not_json(str(detail.get("ctx", {}).get("error", ""))))]
     if detail["type"] == "value_error":
         text = str(detail.get("ctx", {}).get("error", detail["msg"]))
-        inside = pointer(location) if location else ""
-        return [f"{inside}: {line}" if inside else line for line in text.splitlines()]
+        return [_contradiction(location, line) for line in text.splitlines()]
     what = _CURES.get(detail["type"], _other)(detail, location, model)
-    return [f"{pointer(location)}{_owner(document, location)}: {what}"]
+    return [Mistake(pointer(location), _owner(document, location), detail["type"], what)]
+
+
+def _contradiction(location: Location, line: str) -> Mistake:
+    """A line of a check of ours, with the pointer that it may begin with."""
+    told = _WITH_POINTER.fullmatch(line)
+    return Mistake(pointer(location) + (told[1] if told else ""), "", CONTRADICTION, told[2] if told else line)
+
+
+def not_json(message: str) -> str:
+    """The parser's words for broken JSON, with the place in front: ``expected value at line 1 column 2``."""
+    what, _, place = message.partition(" at line ")
+    line, _, column = place.partition(" column ")
+    where = f"line {line}, column {column}: " if place else ""
+    return f"{where}this is not JSON: {what}; correct it there"
 
 
 def pointer(location: Location) -> str:
-    """The JSON pointer (RFC 6901) of a place in a document; the document itself is ``/``."""
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in location) or "/"
+    """The JSON pointer (RFC 6901) of a place in a document; the document itself is empty."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in location)
 
 
 def _owner(document: object, location: Location) -> str:
-    """`` (job 'train-7')``: the innermost named part that holds the place, when it has a name."""
+    """``job 'train-7'``: the innermost named part that holds the place, when it has a name."""
     found, value, group = "", document, ""
     for step in location:
         if isinstance(value, dict) and isinstance(step, str):
@@ -69,7 +134,7 @@ def _owner(document: object, location: Location) -> str:
             break
         if isinstance(value, dict):
             name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
-            found = f" ({group.removesuffix('s')} {_shown(name)})" if name is not None else found
+            found = f"{group.removesuffix('s')} {_shown(name)}".strip() if name is not None else found
     return found
 
 
@@ -137,7 +202,7 @@ def unknown_field(name: str, owner: type[BaseModel]) -> str:
     fields = list(owner.model_fields)
     near = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
     cure = f"did you mean '{near[0]}'?" if near else f"leave it out; the fields are {', '.join(fields)}"
-    return f"is not a field of {_article(owner.__name__.lower())}; {cure}"
+    return f"is not a field of {_article(str(owner.model_config.get('title', owner.__name__)).lower())}; {cure}"
 
 
 def _article(noun: str) -> str:
@@ -177,7 +242,7 @@ def _too_short(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
 
 def _other(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
     message = detail["msg"]
-    cure = "correct it (`quartermaster schema KIND` shows what is allowed)"
+    cure = "correct it (the schema of the kind shows what is allowed)"
     return f"{message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}; {cure}"
 
 

@@ -16,7 +16,7 @@ DEEPEST = 200  # levels: the fast parser builds a document by recursion in C, wh
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The safe loader with one more rule."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002  (the library's signature)
         """A mapping; raises yaml.constructor.ConstructorError for a key that stands twice."""
         seen: set[str] = set()
         for key, _ in node.value:

@@ -1,0 +1,249 @@
+"""One function for each row of the table. Each starts its own processes in a fresh folder and returns the row's figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.service import problems
+from benchmarks.service.load import Connection, connection, drive, percentile
+from benchmarks.service.processes import House, address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLIENTS = 16
+RESTARTED_S = 30.0
+
+
+def _body(kind: str, problem: problems.Document, **fields: Any) -> bytes:  # noqa: ANN401  (fields of the request)
+    return json.dumps({"kind": kind, "problem": problem, "cache": False} | fields).encode()
+
+
+def _milliseconds(values: list[float]) -> dict[str, float]:
+    return {f"{name}_ms": round(1e3 * percentile(values, share), 2) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+
+
+# ---------------------------------------------------------------- latency
+
+
+def added_latency(folder: Path, requests: int) -> dict[str, Any]:
+    """What HTTP, the database and the child process add to a small solve: each request beside the same solve in this process."""
+    from models.catalogue import kind
+    from optimizer.limits import Limits
+    from optimizer.solve import solve
+
+    found: dict[str, Any] = {}
+    with House(folder) as house:
+        server = house.serve()
+        for name, make in (("program", problems.tiny_lp), ("placement", problems.small_placement)):
+            chosen = kind(name)
+
+            def here(number: int, make: Callable[[int], Any] = make, chosen: Any = chosen) -> float:  # noqa: ANN401
+                problem = chosen.problem.model_validate(make(number))
+                began = time.perf_counter()
+                solve(problem, Limits(time_limit_s=10.0), isolate=False)
+                return time.perf_counter() - began
+
+            pairs = asyncio.run(_in_turns(address(server), name, make, here, requests))
+            found[name] = {"in_process_p50_ms": round(1e3 * statistics.median(inside for inside, _ in pairs), 2)}
+            found[name] |= {f"added_{key}": value for key, value in _milliseconds([over - inside for inside, over in pairs]).items()}
+    worst = {key: max(found[name][key] for name in found) for key in ("added_p50_ms", "added_p99_ms")}
+    return worst | {"requests": requests, "by_kind": found}
+
+
+async def _in_turns(
+    where: tuple[str, int], kind: str, make: Callable[[int], Any], here: Callable[[int], float], requests: int
+) -> list[tuple[float, float]]:
+    """Seconds here and over HTTP, for each problem, in turns; the first tenth only warms up."""
+    pairs = []
+    async with connection(*where) as mine:
+        for number in range(-(requests // 10) - 5, requests):
+            inside = here(number + 10_000)
+            limits = {"time_limit_s": 10.0}
+            response = await mine.post("/v1/runs", _body(kind, make(number + 10_000), limits=limits), {"Prefer": "wait=30"})
+            _expect(response.status == 200, f"status {response.status}: {response.body[:200]!r}")
+            if number >= 0:
+                pairs.append((inside, response.seconds))
+    return pairs
+
+
+def _expect(true: bool, otherwise: str) -> None:  # noqa: FBT001  (a condition)
+    if not true:
+        raise RuntimeError(otherwise)
+
+
+# ---------------------------------------------------------------- throughput and intake
+
+
+def throughput(folder: Path, solves: int) -> dict[str, Any]:
+    """Tiny linear programs by 16 clients that wait for each answer."""
+    states: list[str] = []
+
+    async def solve(mine: Connection, number: int) -> None:
+        response = await mine.post(
+            "/v1/runs", _body("program", problems.tiny_lp(number), limits={"time_limit_s": 10.0}), {"Prefer": "wait=30"}
+        )
+        _expect(response.status == 200, f"status {response.status}: {response.body[:200]!r}")
+        states.append(response.json()["state"])
+        seconds.append(response.seconds)
+
+    with House(folder) as house:
+        server = house.serve()
+        seconds: list[float] = []
+        asyncio.run(drive(CLIENTS, solves // 10, address(server), solve))
+        states.clear()
+        seconds.clear()
+        spent = asyncio.run(drive(CLIENTS, solves, address(server), solve))
+        lost = audited(house)
+    wrong = sum(state != "succeeded" for state in states)
+    return {
+        "solves_per_s": round(solves / spent, 1),
+        "clients": CLIENTS,
+        "solves": solves,
+        "not_succeeded": wrong,
+        "wrong": lost,
+        **_milliseconds(seconds),
+    }
+
+
+def intake(folder: Path, requests: int) -> dict[str, Any]:
+    """Requests stored in the queue, by 16 clients, with nobody to solve them; then the restart with that queue."""
+    seconds: list[float] = []
+
+    async def submit(mine: Connection, number: int) -> None:
+        response = await mine.post("/v1/runs", _body("program", problems.tiny_lp(number)))
+        _expect(response.status == 202, f"status {response.status}: {response.body[:200]!r}")
+        seconds.append(response.seconds)
+
+    with House(folder) as house:
+        server = house.serve("--no-workers")
+        asyncio.run(drive(CLIENTS, requests // 10, address(server), submit))
+        seconds.clear()
+        spent = asyncio.run(drive(CLIENTS, requests, address(server), submit))
+        server.kill()
+        began = time.perf_counter()
+        again = house.serve()
+        ready = asyncio.run(_ready(address(again), began))
+        queued = asyncio.run(_queued(address(again)))
+        again.kill()
+        wrong = audited(house, quiet=False)
+    return {
+        "accepted_per_s": round(requests / spent, 1),
+        "clients": CLIENTS,
+        "requests": requests,
+        **_milliseconds(seconds),
+        "restart_s": round(ready, 2),
+        "queued_at_restart": queued,
+        "wrong": wrong,
+    }
+
+
+async def _ready(where: tuple[str, int], began: float) -> float:
+    """Seconds until the server says that it is ready and answers a request for a run's list."""
+    async with connection(*where) as mine:
+        while (await mine.get("/readyz")).status != 200:
+            _expect(time.perf_counter() - began < RESTARTED_S, "the server is not ready again")
+            await asyncio.sleep(0.02)
+        _expect((await mine.get("/v1/runs?limit=1")).status == 200, "the server does not list its runs")
+    return time.perf_counter() - began
+
+
+async def _queued(where: tuple[str, int]) -> int:
+    async with connection(*where) as mine:
+        text = (await mine.get("/metrics")).body.decode()
+    lines = [line for line in text.splitlines() if line.startswith("quartermaster_runs{") and 'state="queued"' in line]
+    return int(float(lines[0].rpartition(" ")[2])) if lines else -1
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+def deadlines(folder: Path, runs: int) -> dict[str, Any]:
+    """Runs with limits of 1 to 5 s: searches that use all their time, some stuck in presolve, some infeasible, some quick."""
+    with House(folder) as house:
+        server = house.serve(QUEUE_LIMIT="100000")
+        ids = asyncio.run(_mixed(address(server), runs))
+        ended = asyncio.run(_all_ended(address(server), ids, give_up_s=60.0 + 6.0 * runs))
+        wrong = audited(house)
+    late = [run["seconds"] - run["limits"]["time_limit_s"] for run in ended if run["seconds"] is not None]
+    by_outcome: dict[str, int] = {}
+    for run in ended:
+        key = f"{run['outcome']} by {run['stop_reason']}"
+        by_outcome[key] = by_outcome.get(key, 0) + 1
+    return {
+        "runs": runs,
+        "late_p99_s": round(percentile(late, 0.99), 3),
+        "late_max_s": round(max(late), 3),
+        "misses": sum(seconds > 1.0 for seconds in late),
+        "reached_their_limit": sum(seconds > -0.3 for seconds in late),
+        "outcomes": by_outcome,
+        "wrong": wrong,
+    }
+
+
+async def _mixed(where: tuple[str, int], runs: int) -> list[str]:
+    stuck = json.dumps({"kind": "program", "problem": problems.knapsacks(50_000, 200, 8)}).encode()
+    busy = json.dumps({"kind": "placement", "problem": problems.gangs(200, 40, 3)}).encode()
+    ids = []
+    async with connection(*where) as mine:
+        kept = []
+        for body in (stuck, busy):
+            response = await mine.post("/v1/problems", body)
+            _expect(response.status in (200, 201), f"status {response.status}: {response.body[:300]!r}")
+            kept.append(response.json()["id"])
+        for number in range(runs):
+            limits = {"time_limit_s": 1.0 + number % 5, "gap": 0.0, "seed": number}
+            match number % 10:
+                case 0:
+                    body = json.dumps({"problem_id": kept[0], "limits": limits, "cache": False}).encode()
+                case 1 | 2 | 3:
+                    body = json.dumps({"problem_id": kept[1], "limits": limits, "cache": False}).encode()
+                case 4 | 5:
+                    body = _body("program", problems.infeasible_lp(number), limits=limits)
+                case 6 | 7:
+                    body = _body("program", problems.knapsacks(300, 20, 5, seed=number), limits=limits)
+                case _:
+                    body = _body("placement", problems.small_placement(number), limits=limits)
+            response = await mine.post("/v1/runs", body)
+            _expect(response.status in (200, 202), f"status {response.status}: {response.body[:300]!r}")
+            ids.append(response.json()["id"])
+    return ids
+
+
+async def _all_ended(where: tuple[str, int], ids: list[str], give_up_s: float) -> list[dict[str, Any]]:
+    ended = []
+    until = time.monotonic() + give_up_s
+    async with connection(*where) as mine:
+        for run_id in ids:
+            while True:
+                run = (await mine.request("GET", f"/v1/runs/{run_id}", headers={"Prefer": "wait=30"})).json()
+                if run["finished_at"] is not None:
+                    ended.append(run)
+                    break
+                _expect(time.monotonic() < until, f"run {run_id} is {run['state']} for too long")
+    return ended
+
+
+# ---------------------------------------------------------------- the audit
+
+
+def audited(house: House, accepted: list[str] | None = None, *, quiet: bool = True) -> int:
+    """How many things are wrong in the database: lost, doubled, unverified, out of order."""
+    return len(findings(house.database_url, accepted or [], quiet=quiet))
+
+
+def findings(database_url: str, accepted: list[str], *, quiet: bool = True) -> list[str]:
+    """What is wrong in the database."""
+    from benchmarks.service.auditor import findings as audit
+    from service.runs.database import Database
+
+    database = Database(database_url)
+    try:
+        return audit(database, accepted, quiet=quiet)
+    finally:
+        database.close()

@@ -1,0 +1,168 @@
+"""What a run has to say: plan, certificate, explanations, conflict, sensitivity, the exact program, and its history as text."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from service.api import examples
+from service.api.failures import responses
+from service.api.lookup import Caller, RunId, part, reading, run_named
+from service.api.schemas import CertificateShown, ConflictShown, Explanations, Sensitivity
+from service.api.shown import VERSION, as_json, log_lines, spliced
+from service.api.state import Service, service_of
+from service.errors import NotFound, Unprocessable
+from service.runs import queries, store
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from service.runs.records import Event, Run
+
+router = APIRouter(prefix="/v1/runs/{run_id}", tags=["answers"])
+
+EXPLAIN_S = 10.0
+SENSITIVITY_S = 60.0
+MODEL_S = 60.0
+SLACK_S = 10.0  # reading the problem and writing the answer
+MOST_LINES = 20_000
+PAGE = 1_000
+
+Reader = Annotated[Caller, Depends(reading)]
+
+
+@router.get(
+    "/plan",
+    operation_id="get_plan",
+    summary="The plan",
+    responses={200: examples.plan_response(), **responses(404, 409)},
+)
+async def get_plan(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """The verified plan of a run that has ended, in the form of its kind."""
+    _, body = await part(service_of(request), caller, run_id, "plan")
+    return Response(body, media_type="application/json")
+
+
+@router.get(
+    "/certificate",
+    operation_id="get_certificate",
+    summary="The proof that comes with the plan",
+    response_model=CertificateShown,
+    responses={200: examples.response(examples.certificate), **responses(404, 409)},
+)
+async def get_certificate(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """For each goal its value, the proven bound, the gap, and how it is proved; and what an independent check found."""
+    return await _shown(request, caller, run_id, "certificate")
+
+
+@router.get(
+    "/conflict",
+    operation_id="get_conflict",
+    summary="Why there is no plan",
+    response_model=ConflictShown,
+    responses={200: examples.response(examples.conflict), **responses(404, 409)},
+)
+async def get_conflict(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """The smallest set of rules that cannot hold together, and the cheapest repair; only of a problem proved infeasible."""
+    return await _shown(request, caller, run_id, "conflict")
+
+
+async def _shown(request: Request, caller: Caller, run_id: str, name: str) -> Response:
+    run, body = await part(service_of(request), caller, run_id, name)
+    return spliced({"schema_version": VERSION, "run": run.id}, body)
+
+
+@router.get(
+    "/explanations",
+    operation_id="get_explanations",
+    summary="Why the plan is as it is",
+    response_model=Explanations,
+    responses={200: examples.response(examples.explanations), **responses(404, 409, 413, 422)},
+)
+async def get_explanations(
+    request: Request,
+    run_id: RunId,
+    caller: Reader,
+    subject: Annotated[str | None, Query(min_length=1, max_length=253, description="Only about this id of the problem.")] = None,
+) -> Response:
+    """Reasons in sentences, each with the rule and the ids that it is about; those about one `subject` are worked out anew."""
+    if subject is None:
+        return await _shown(request, caller, run_id, "explanations")
+    service = service_of(request)
+    run, payload = await _solved(service, caller, run_id)
+    payload |= {"subject": subject, "seconds": EXPLAIN_S}
+    found = await service.helped("service.tasks:explain", payload, deadline_s=EXPLAIN_S + SLACK_S, what="explaining the plan")
+    if "unknown_subject" in found:
+        raise NotFound(f"there is nothing called '{subject}' to explain; name one of the problem's own ids", code="unknown_subject")
+    return as_json({"schema_version": VERSION, "run": run.id, **found})
+
+
+@router.get(
+    "/sensitivity",
+    operation_id="get_sensitivity",
+    summary="What one more of each limit is worth",
+    response_model=Sensitivity,
+    responses={200: examples.response(examples.sensitivity), **responses(404, 409, 413, 422)},
+)
+async def get_sensitivity(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """For each limit that matters: the worth of one more unit, in the unit of the first goal, and how far that holds."""
+    service = service_of(request)
+    run, payload = await _solved(service, caller, run_id)
+    payload["limits"] = run.limits | {"time_limit_s": SENSITIVITY_S}
+    found = await service.helped("service.tasks:sensitivity", payload, deadline_s=SENSITIVITY_S + SLACK_S, what="the sensitivity analysis")
+    return as_json({"schema_version": VERSION, "run": run.id, **found})
+
+
+async def _solved(service: Service, caller: Caller, run_id: str) -> tuple[Run, dict[str, Any]]:
+    """An ended run, with its kind, problem and plan."""
+    run, plan = await part(service, caller, run_id, "plan")
+    problem = await service.read(partial(store.problem_of, tenant=caller.tenant, problem_id=run.problem_id))
+    return run, {"kind": run.kind, "problem": problem.body, "plan": plan}
+
+
+@router.get(
+    "/model.mps",
+    operation_id="get_model",
+    summary="The exact program as an MPS file",
+    response_class=PlainTextResponse,
+    responses={200: examples.text_response("An MPS file.", examples.MPS), **responses(404, 413, 422)},
+)
+async def get_model(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """The exact linear or integer program of the run's problem, for the first goal, as other solvers read it."""
+    service = service_of(request)
+    run = await run_named(service, caller, run_id)
+    problem = await service.read(partial(store.problem_of, tenant=caller.tenant, problem_id=run.problem_id))
+    payload = {"kind": run.kind, "problem": problem.body}
+    found = await service.helped("service.tasks:model_mps", payload, deadline_s=MODEL_S, what="writing the exact program")
+    if "too_large" in found:
+        detail = f"the exact program has {found['too_large']:,} columns, too many to write down; ask it of a smaller problem"
+        raise Unprocessable(detail, code="model_too_large")
+    headers = {"Content-Disposition": f'attachment; filename="{run.id}.mps"'}
+    return Response(found["mps"], media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@router.get(
+    "/log",
+    operation_id="get_log",
+    summary="What happened, in lines of text",
+    response_class=PlainTextResponse,
+    responses={200: examples.text_response("A line for each event.", examples.LOG), **responses(404)},
+)
+async def get_log(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """The run's history so far: states, better plans and bounds, each with its time."""
+    service = service_of(request)
+
+    def look(connection: Connection) -> list[Event]:
+        run = store.run_of(connection, caller.tenant, run_id)
+        found: list[Event] = []
+        while len(found) < MOST_LINES:
+            page = queries.events_after(connection, run.position, found[-1].number if found else 0, PAGE)
+            found += page
+            if len(page) < PAGE:
+                break
+        return found
+
+    return PlainTextResponse(log_lines(await service.read(look)))

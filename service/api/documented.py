@@ -1,0 +1,78 @@
+"""What the OpenAPI document says beyond what FastAPI knows: the kinds' schemas, request bodies, and how to authenticate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from models.catalogue import kinds
+from service.api.requests import ProblemRequest, ProgramText, RunRequest
+from service.api.schemas import EventPage, ProblemDocument
+
+REF = "#/components/schemas/"
+OPEN = frozenset({"/healthz", "/readyz"})  # they ask for no key
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with every schema that its endpoints name."""
+    schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas.update(_schemas(ProblemDocument, EventPage, ProgramText, RunRequest, ProblemRequest))
+    for name in sorted(kinds()):
+        schemas.update(_of_kind(name))
+    schemas["RunRequest"] = _by_kind(schemas["RunRequest"], needs_kind=False)
+    schemas["ProblemRequest"] = _by_kind(schemas["ProblemRequest"], needs_kind=True)
+    bearer = {"type": "http", "scheme": "bearer", "description": "A key of `quartermaster keys create`."}
+    header = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."}
+    document["components"]["securitySchemes"] = {"bearer": bearer, "key": header}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _tidy(operation)
+            operation["security"] = [] if path in OPEN else [{}, {"bearer": []}, {"key": []}]
+    return document
+
+
+def _tidy(operation: dict[str, Any]) -> None:
+    """FastAPI's own 422 is a 400 here; a header that was declared twice is told once."""
+    refused = operation["responses"].get("422")
+    if refused is not None and "application/problem+json" not in refused.get("content", {}):
+        del operation["responses"]["422"]
+    if "parameters" in operation:
+        operation["parameters"] = list({(one["in"], one["name"].lower()): one for one in operation["parameters"]}.values())
+
+
+def _schemas(*models: type[BaseModel]) -> dict[str, Any]:
+    _, made = models_json_schema([(model, "validation") for model in models], ref_template=REF + "{model}")
+    found: dict[str, Any] = made["$defs"]
+    return found
+
+
+def _of_kind(name: str) -> dict[str, Any]:
+    """The kind's schemas, each name with the kind's in front."""
+    kind = kinds()[name]
+    wanted: list[tuple[type[BaseModel], Any]] = [(kind.problem, "validation"), (kind.plan, "serialization")]
+    _, made = models_json_schema(wanted, ref_template=f"{REF}{name}.{{model}}")
+    return {f"{name}.{model}": schema for model, schema in made["$defs"].items()}
+
+
+def _by_kind(request: dict[str, Any], *, needs_kind: bool) -> dict[str, Any]:
+    """A request's schema: for each kind its own problem, or no problem where an id may stand for it."""
+    fields = {name: schema for name, schema in request["properties"].items() if name not in ("kind", "problem", "problem_id")}
+    choices = []
+    for name in sorted(kinds()):
+        problem: dict[str, Any] = {"$ref": f"{REF}{name}.Problem"}
+        if name == "program":
+            problem = {"anyOf": [problem, {"$ref": f"{REF}ProgramText"}]}
+        properties = {"kind": {"const": name, "type": "string"}, "problem": problem, **fields}
+        choices.append(_closed(properties, ["kind", "problem"]))
+    if not needs_kind:
+        named = {"kind": {"type": "string", "enum": sorted(kinds())}, "problem_id": {"type": "string", "pattern": r"^prob_[0-9a-f]{32}$"}}
+        choices.append(_closed({**named, **fields}, ["problem_id"]))
+    return {"title": request["title"], "description": request["description"], "anyOf": choices}
+
+
+def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties, "required": required}

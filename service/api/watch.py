@@ -1,0 +1,118 @@
+"""Lets requests wait for runs: told at once by this process's worker, and by one look at the database for all when others solve."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.errors import ServiceError, Unavailable
+from service.runs import queries, store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import Any
+
+    from service.runs.bulletin import Bulletin
+    from service.runs.records import Run
+
+    Read = Callable[[Callable[..., Any]], Awaitable[Any]]
+
+LOOK_S = 0.1  # how often the database is asked while anyone waits
+AT_ONCE = 500  # runs in one question
+log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """Who waits for which run. One task looks for all of them, and only while there are any."""
+
+    def __init__(self, bulletin: Bulletin, most: int) -> None:
+        self._bulletin = bulletin
+        self._most = most
+        self._waiting: Counter[int] = Counter()  # by the run's position
+        self._seen: dict[int, int] = {}  # position: number of its last event
+        self._looker: asyncio.Task[None] | None = None
+        self._read: Read | None = None
+        self._stop_at = math.inf
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._waiting.total()
+
+    @contextlib.asynccontextmanager
+    async def moves(self, position: int, seen: int, read: Read) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever the run goes beyond event number ``seen``; clear it before looking, then wait.
+
+        Raises Unavailable when too many wait.
+        """
+        if self.waiting >= self._most:
+            raise Unavailable("too many requests wait for runs; ask without waiting, or later", code="too_many_waiting", retry_after_s=2)
+        self._waiting[position] += 1
+        self._seen[position] = min(self._seen.get(position, seen), seen)
+        self._read = read
+        if self._looker is None or self._looker.done():
+            self._looker = asyncio.create_task(self._look(), name="watch")
+        try:
+            async with self._bulletin.listen(position) as moved:
+                yield moved
+        finally:
+            self._waiting[position] -= 1
+            if not self._waiting[position]:
+                del self._waiting[position]
+                self._seen.pop(position, None)
+
+    async def until_ended(self, run: Run, seconds: float, read: Read) -> Run:
+        """The run when it has ended, or as it is after so many seconds."""
+        if run.is_terminal:
+            return run
+        until = time.monotonic() + seconds
+        async with self.moves(run.position, run.events, read) as moved:
+            while not run.is_terminal:
+                try:
+                    async with asyncio.timeout(max(min(until, self._stop_at) - time.monotonic(), 0.0)):
+                        await moved.wait()
+                        moved.clear()
+                        run = await read(partial(store.run_of, tenant=run.tenant, run_id=run.id))
+                except TimeoutError:
+                    break
+        return run
+
+    def stop(self, seconds: float) -> None:
+        """Nobody waits for a run longer than this from now: the process is about to end. May be called from any thread."""
+        self._stop_at = time.monotonic() + seconds
+        for position in list(self._waiting):
+            self._bulletin.publish(position)
+
+    async def _look(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(LOOK_S)
+            positions = list(self._waiting)
+            for start in range(0, len(positions), AT_ONCE):
+                asked = {position: self._seen.get(position, 0) for position in positions[start : start + AT_ONCE]}
+                await self._tell(asked)
+
+    async def _tell(self, asked: dict[int, int]) -> None:
+        assert self._read is not None  # noqa: S101  (set before the task starts)
+        try:
+            found = await self._read(partial(queries.moved, seen=asked))
+        except ServiceError as error:
+            log.warning("those who wait cannot be told", reason=error.detail)
+            return
+        for position, (_, events) in found.items():
+            if position in self._seen:
+                self._seen[position] = events
+            self._bulletin.publish(position)
+
+    async def close(self) -> None:
+        """End the look."""
+        if self._looker is not None:
+            self._looker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looker

@@ -1,0 +1,243 @@
+"""The client that is awaited (asyncio)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import httpx
+
+from service.client import operations
+from service.client.exchange import (
+    OK,
+    PATIENCE_S,
+    TIMEOUT_S,
+    Chunk,
+    Emit,
+    Link,
+    Open,
+    Send,
+    Sleep,
+    Step,
+    Steps,
+    resumed,
+    settings_of,
+)
+from service.client.operations import Asked, Problem, ProgramFile
+from service.runs.states import CancelMode, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from service.client.views import (
+        CertificateView,
+        ConflictView,
+        EventView,
+        FullProblemView,
+        KindView,
+        ListedKindView,
+        ProblemView,
+        ReasonView,
+        RunView,
+        ValidityView,
+    )
+
+T = TypeVar("T")
+sleep = asyncio.sleep  # replaced by tests
+
+
+class AsyncClient:
+    """As ``service.client.Client``, for programs that await. Use it in an ``async with`` statement, or await ``aclose()``."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._link = Link(base_url, patience_s)
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(**settings_of(self._link, api_key), transport=transport)
+
+    @property
+    def base_url(self) -> str:
+        """The service's address."""
+        return self._link.url
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    # ------------------------------------------------------------ runs
+
+    async def solve(
+        self,
+        kind: str | None = None,
+        problem: Problem | ProgramFile | None = None,
+        *,
+        wait: bool = True,
+        timeout_s: float | None = None,
+        **asked: Unpack[Asked],
+    ) -> RunView:
+        """Solve a problem, or the kept one that ``problem_id`` names; the run when it has ended, or as it is after ``timeout_s``."""
+        if not wait:
+            return await self.submit(kind, problem, **asked)
+        return await self._do(operations.solved(self._link, kind, problem, asked, timeout_s))
+
+    async def submit(self, kind: str | None = None, problem: Problem | ProgramFile | None = None, **asked: Unpack[Asked]) -> RunView:
+        """Have a problem solved, without waiting for it: the run, which is stored durably."""
+        return await self._do(operations.submitted(self._link, kind, problem, asked))
+
+    async def run(self, run_id: str) -> RunView:
+        """A run as it stands."""
+        return await self._do(operations.shown(self._link, run_id))
+
+    async def wait(self, run_id: str, timeout_s: float | None = None) -> RunView:
+        """A run when it has ended, or as it is after ``timeout_s`` (see ``RunView.ended``). A restart of the service is waited out."""
+        return await self._do(operations.waited(self._link, run_id, timeout_s))
+
+    def runs(self, *, state: State | str | None = None, kind: str | None = None, page: int = 50) -> AsyncIterator[RunView]:
+        """The runs, the newest first; a page of them is asked for at a time."""
+        return self._each(operations.listed(self._link, state, kind, page))
+
+    def events(self, run_id: str, after: int = 0) -> AsyncIterator[EventView]:
+        """A run's events after a number, each once, as they happen, to its end; a lost connection is resumed."""
+        return self._each(operations.followed(self._link, run_id, after))
+
+    async def cancel(self, run_id: str, mode: CancelMode | str = CancelMode.keep_best) -> RunView:
+        """End a run: its best plan so far is kept (``keep_best``) or not (``discard``)."""
+        return await self._do(operations.cancelled(self._link, run_id, mode))
+
+    # ------------------------------------------------------------ answers
+
+    async def plan(self, run_id: str) -> dict[str, Any]:
+        """The plan of a run, in the form of its kind."""
+        return await self._do(operations.plan(self._link, run_id))
+
+    async def certificate(self, run_id: str) -> CertificateView:
+        """The proof that comes with a run's plan."""
+        return await self._do(operations.certificate(self._link, run_id))
+
+    async def explanations(self, run_id: str, subject: str | None = None) -> tuple[ReasonView, ...]:
+        """Why a run's plan is as it is; with ``subject``, about this id of the problem alone."""
+        return await self._do(operations.explanations(self._link, run_id, subject))
+
+    async def conflict(self, run_id: str) -> ConflictView:
+        """Why there is no plan, and the smallest repair: of a run whose problem is proved infeasible."""
+        return await self._do(operations.conflict(self._link, run_id))
+
+    async def sensitivity(self, run_id: str) -> dict[str, Any]:
+        """What one more of each limit is worth."""
+        return await self._do(operations.sensitivity(self._link, run_id))
+
+    async def model_mps(self, run_id: str) -> str:
+        """The exact program of a run's problem as an MPS file."""
+        return await self._do(operations.model_mps(self._link, run_id))
+
+    async def log(self, run_id: str) -> str:
+        """A run's history, a line for each event."""
+        return await self._do(operations.log(self._link, run_id))
+
+    # ------------------------------------------------------------ problems and kinds
+
+    async def validate(self, kind: str, problem: Problem) -> ValidityView:
+        """What is wrong and what is odd in a problem; nothing is kept."""
+        return await self._do(operations.validated(self._link, kind, problem))
+
+    async def add_problem(self, kind: str, problem: Problem | ProgramFile) -> ProblemView:
+        """Keep a problem, to be solved any number of times by its id."""
+        return await self._do(operations.kept(self._link, kind, problem))
+
+    async def problem(self, problem_id: str) -> FullProblemView:
+        """A kept problem."""
+        return await self._do(operations.problem(self._link, problem_id))
+
+    async def patch_problem(self, problem_id: str, patch: Mapping[str, Any]) -> ProblemView:
+        """Keep a changed copy of a problem: ``patch`` is a JSON merge patch (RFC 7396), in which None removes a field."""
+        return await self._do(operations.patched(self._link, problem_id, patch))
+
+    async def kinds(self) -> tuple[ListedKindView, ...]:
+        """The kinds of decision."""
+        return await self._do(operations.kinds(self._link))
+
+    async def kind(self, name: str) -> KindView:
+        """The schemas, an example and the page of a kind."""
+        return await self._do(operations.kind(self._link, name))
+
+    # ------------------------------------------------------------ steps
+
+    async def _do(self, steps: Steps[T]) -> T:
+        performer = _Performer(self._http, self._timeout_s)
+        try:
+            step = next(steps)
+            while True:
+                step = resumed(steps, *await performer.perform(step))
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        finally:
+            await performer.aclose()
+
+    async def _each(self, steps: Steps[None]) -> AsyncIterator[Any]:
+        performer = _Performer(self._http, self._timeout_s)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Emit):
+                    yield step.value
+                step = resumed(steps, *await performer.perform(step))
+        except StopIteration:
+            return
+        finally:
+            await performer.aclose()
+
+
+class _Performer:
+    """Carries the steps of one operation out."""
+
+    def __init__(self, http: httpx.AsyncClient, timeout_s: float) -> None:
+        self._http, self._timeout_s = http, timeout_s
+        self._opened: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+
+    async def aclose(self) -> None:
+        """Close the opened response, if there is one."""
+        if self._opened is not None:
+            await self._opened.aclose()
+            self._opened = None
+
+    async def perform(self, step: Step) -> tuple[object, httpx.HTTPError | None]:
+        """What the step brought, or how it failed."""
+        if not isinstance(step, Chunk | Emit):
+            await self.aclose()
+        try:
+            match step:
+                case Send(ask):
+                    return await self._http.request(**ask.arguments(self._timeout_s)), None
+                case Open(ask):
+                    return await self._open(self._http.build_request(**ask.arguments(self._timeout_s))), None
+                case Chunk():
+                    return (await anext(self._chunks, None)) if self._chunks is not None else None, None
+                case Sleep(seconds):
+                    await sleep(seconds)
+        except httpx.HTTPError as error:
+            return None, error
+        return None, None
+
+    async def _open(self, request: httpx.Request) -> httpx.Response:
+        self._opened = await self._http.send(request, stream=True)
+        self._chunks = self._opened.aiter_bytes()
+        if self._opened.status_code != OK:
+            await self._opened.aread()
+        return self._opened

@@ -1,0 +1,86 @@
+"""A problem as it is kept: valid, canonical JSON, with what is suspicious in it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from service.documents.complaints import MOST_FINDINGS, InvalidError
+from service.documents.json_text import loaded, strictly_loaded
+from service.documents.reading import from_text, validated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from models.contract import Kind, Warned
+    from models.vocabulary import Document
+    from service.errors import Finding
+
+MOST_INLINE_BYTES = 256 * 1024  # a larger body is read in a child process, so that nobody else waits for it
+
+
+def read_problem(kind: Kind, body: bytes) -> dict[str, Any]:
+    """The problem in ``body``: {"body": canonical JSON, "warnings": [...]}, or {"errors": [...]}, each {pointer, code, detail}."""
+    try:
+        return canonical(kind, from_text(kind.problem, body))
+    except InvalidError as error:
+        return {"errors": told(error.findings)}
+
+
+def checked(kind: Kind, raw: object) -> dict[str, Any]:
+    """As ``read_problem``, of parsed JSON; raises InvalidError."""
+    return canonical(kind, validated(kind.problem, raw))
+
+
+def canonical(kind: Kind, problem: Document) -> dict[str, Any]:
+    """{"body": the problem's canonical JSON, "warnings": what is legal but suspicious in it}."""
+    return {"body": problem.model_dump_json().encode(), "warnings": told(_warner(kind)(problem)[:MOST_FINDINGS])}
+
+
+def told(found: Iterable[Finding | Warned]) -> list[dict[str, str]]:
+    """Findings and warnings as JSON objects."""
+    return [{"pointer": one.pointer, "code": one.code, "detail": one.detail} for one in found]
+
+
+def problem_id(kind: str, body: bytes) -> str:
+    """The id of a problem, from its content: the same canonical JSON of the same kind has the same id."""
+    digest = hashlib.sha256(kind.encode() + b"\n")
+    digest.update(body)
+    return f"prob_{digest.hexdigest()[:32]}"
+
+
+def as_object(document: Document) -> dict[str, Any]:
+    """A document as a person would write it: fields that say nothing beyond their default are left out."""
+    version = {"schema_version": document.schema_version} if hasattr(document, "schema_version") else {}
+    return {**version, **document.model_dump(mode="json", exclude_defaults=True)}
+
+
+def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """The JSON merge patch of RFC 7396: objects are merged, null removes, anything else replaces. ``target`` is left as it is."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = merged(found.get(name), value)
+    return found
+
+
+def patched(kind: Kind, body: bytes, patch: bytes) -> dict[str, Any]:
+    """The child of a problem, as ``read_problem`` gives it; the pointers are those of the child."""
+    try:
+        change = strictly_loaded(patch)
+        return checked(kind, merged(loaded(body), change))
+    except InvalidError as error:
+        return {"errors": told(error.findings)}
+
+
+@cache
+def _warner(kind: Kind) -> Callable[[Any], tuple[Warned, ...]]:
+    if not kind.has("checks"):
+        return lambda _: ()
+    found: Callable[[Any], tuple[Warned, ...]] | None = getattr(kind.part("checks"), "warnings", None)
+    return found or (lambda _: ())

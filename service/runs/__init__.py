@@ -1,0 +1,1 @@
+"""Durable runs: the tables, the one writer, the queue with its leases, and the workers that serve it."""

@@ -1,0 +1,307 @@
+"""One claimed run, from the claim to its answer: solved in a child, heard, written down, concluded whatever happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+
+from optimizer.child import ChildGoneError
+from service.errors import LeaseLost, ServiceError, Unavailable
+from service.runs import store
+from service.runs.records import Answer, Incumbent, Note
+from service.runs.states import CancelMode, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optimizer.child import ChildEnd
+    from service.children import ChildPool
+    from service.runs.bulletin import Bulletin
+    from service.runs.database import Database
+    from service.runs.records import Claim, Run
+    from service.settings import Settings
+    from service.telemetry import Telemetry
+
+# What a child that was asked to stop still gets. One whose search is over is about to answer; one whose search is not
+# is stuck in a solver, and what it has found is concluded by another child.
+STUCK_S = 0.3
+ANSWERING_S = 0.9
+CANCELLED_S = 0.6
+AT_ONCE_S = 0.02
+CONCLUDE_S = 20.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
+CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy
+CPU_S = 2.0
+AGAIN_S = 0.5  # between attempts to write the answer down
+TASKS = "service.tasks"  # the module of what runs in children
+SUCCESSES = frozenset({"optimal", "feasible", "infeasible", "unbounded"})
+log = structlog.get_logger(__name__)
+
+Ending = Literal["no", "cancelled", "discarded", "handed_back", "lost"]
+
+
+class Assignment:
+    """The work on one claim. ``run`` does it in the calling thread; the other methods may be called from any."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        database: Database,
+        settings: Settings,
+        bulletin: Bulletin,
+        pool: ChildPool,
+        telemetry: Telemetry,
+        scribe: Callable[[], None],
+    ) -> None:
+        self.claim, self.lease = claim, claim.lease
+        self._database, self._settings, self._bulletin, self._pool, self._telemetry = database, settings, bulletin, pool, telemetry
+        self._scribe = scribe
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._ending: Ending = "no"
+        self._searched = False
+        self._notes: list[Note] = []
+        self._best: dict[str, Any] | None = None
+        self._bounds: dict[str, dict[str, Any]] = {}
+        self._refuted: dict[str, Any] | None = None
+        if claim.incumbent is not None:
+            known = claim.incumbent
+            self._best = {
+                "type": "incumbent",
+                "phase": known.phase,
+                "seconds": 0.0,
+                "objectives": list(known.objectives),
+                "plan": known.plan,
+            }
+
+    # ------------------------------------------------------------ from any thread
+
+    def cancel(self, mode: CancelMode) -> None:
+        """End the search; its best plan is kept or not."""
+        self._end("discarded" if mode is CancelMode.discard else "cancelled")
+
+    def hand_back(self) -> None:
+        """End the search: the run returns to the queue with what it has found."""
+        self._end("handed_back")
+
+    def lost(self) -> None:
+        """The run was given to another worker: end the search and write nothing more."""
+        self._end("lost")
+
+    def _end(self, ending: Ending) -> None:
+        with self._lock:
+            # A stronger word replaces a weaker one: who asked to keep the plan may still decide to discard it.
+            order: tuple[Ending, ...] = ("no", "cancelled", "discarded", "handed_back", "lost")
+            if order.index(ending) > order.index(self._ending):
+                self._ending = ending
+        self._stop.set()
+
+    def flush(self) -> None:
+        """Write down what was heard since the last time; called by the worker's scribe."""
+        notes = self._taken()
+        if notes and self._ending != "lost":
+            future = self._database.submit(lambda connection: store.progress(connection, self.lease, notes))
+            future.add_done_callback(self._flushed)
+
+    def _flushed(self, future: Any) -> None:  # noqa: ANN401  (a future of the database)
+        error = future.exception()
+        if isinstance(error, LeaseLost):
+            self.lost()
+        self._bulletin.publish(self.lease.position)
+
+    def _taken(self) -> list[Note]:
+        with self._lock:
+            notes, self._notes = self._notes, []
+        return notes
+
+    # ------------------------------------------------------------ in the slot's thread
+
+    def run(self) -> None:
+        """Solve and write the answer. Raises LeaseLost when the run was given away, Unavailable when the worker stopped meanwhile."""
+        answer = self._concluded("crash", self._lost_too_often()) if self.claim.conclude_only else self._solved()
+        if answer is None:
+            return
+        run = self._write_down(answer)
+        limit = float(run.limits["time_limit_s"])
+        self._telemetry.run_ended(run.kind, answer.outcome, answer.stop_reason, time.monotonic() - self._began, limit, answer.gap)
+
+    def _lost_too_often(self) -> str | None:
+        return (
+            None
+            if self.claim.run.cancel_mode is not None
+            else f"{store.LOST}; the run was started {self.claim.run.losses} times and lost each time"
+        )
+
+    def _solved(self) -> Answer | None:
+        limits = self.claim.run.limits
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self.claim.problem, "limits": limits}
+        payload["warm_start"] = self.claim.incumbent.plan if self.claim.incumbent is not None else self.claim.warm_start
+        try:
+            end = self._pool.run(
+                f"{TASKS}:solve",
+                payload,
+                deadline_s=max(limits["time_limit_s"] - (time.monotonic() - self._began), 0.0),
+                memory_gib=self._memory(),
+                cancel=self._stop,
+                on_message=self._heard,
+                grace_s=self._grace,
+                cpu_s=(limits["threads"] + CPU_SHARE) * limits["time_limit_s"] + CPU_S,
+            )
+        except ChildGoneError:
+            self.hand_back()
+            end = None
+        return self._judged(end)
+
+    def _judged(self, end: ChildEnd | None) -> Answer | None:
+        """The answer, or None when the run is no longer this worker's."""
+        match self._ending:
+            case "lost":
+                raise LeaseLost(f"the lease of run {self.claim.run.id} is void")
+            case "handed_back":
+                self._hand_back()
+                return None
+            case "discarded":
+                return Answer(
+                    State.cancelled, "no_plan", "cancelled", seconds=self._seconds(), message="cancelled, and what was found is discarded"
+                )
+        assert end is not None  # noqa: S101  (only without a child, and that is handed back)
+        if end.value is not None:
+            return self._answer(end.value)
+        stopped = {"deadline": "deadline", "cancelled": "cancelled", "memory": "memory"}.get(end.reason, "crash")
+        self._telemetry.child_killed(stopped)
+        failure = end.message if stopped == "crash" else None
+        log.warning("a child did not answer and was ended", because=end.reason, peak_memory_gib=round(end.peak_memory_gib, 3))
+        return self._concluded(stopped, failure)
+
+    def _memory(self) -> float | None:
+        asked, most = self.claim.run.limits.get("memory_gib"), self._settings.memory_gib
+        return min(asked, most) if asked is not None and most is not None else asked or most
+
+    def _grace(self) -> float:
+        if self._ending in ("discarded", "handed_back", "lost"):
+            return AT_ONCE_S
+        if self._searched:
+            return ANSWERING_S
+        return CANCELLED_S if self._ending == "cancelled" else STUCK_S
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    # ------------------------------------------------------------ what the child says
+
+    def _heard(self, told: dict[str, Any]) -> None:
+        note: Note | None = None
+        now = time.time()
+        figures = {name: told.get(name) for name in ("objective", "bound", "gap")}
+        match told["type"]:
+            case "read":
+                note = Note("state", {"state": State.solving}, now, state=State.solving)
+            case "searched":
+                self._searched = True
+                note = Note("state", {"state": State.verifying}, now, state=State.verifying)
+            case "incumbent":
+                self._best = told
+                found = Incumbent(told["plan"], tuple(told["objectives"]), told["seconds"], told["phase"])
+                note = Note("incumbent", figures | {"phase": told["phase"], "seconds": told["seconds"]}, now, incumbent=found)
+            case "bound":
+                self._bounds[told["goal"]] = told
+                if told["first"]:
+                    note = Note("bound", figures | {"phase": told["phase"], "seconds": told["seconds"]}, now)
+            case "refuted":
+                self._refuted = told
+        if note is not None:
+            with self._lock:
+                # Of two better plans, or two bounds, in one breath only the last is worth writing.
+                if self._notes and self._notes[-1].type == note.type != "state":
+                    self._notes.pop()
+                self._notes.append(note)
+            self._scribe()
+
+    # ------------------------------------------------------------ answers
+
+    def _answer(self, value: dict[str, Any]) -> Answer:
+        figures = {
+            name: value["figures"][name]
+            for name in ("outcome", "stop_reason", "objective", "bound", "gap", "verified", "message", "failure")
+        }
+        asked = self._ending != "no" or self.claim.run.cancel_mode is not None
+        if figures["stop_reason"] == "cancelled" and not asked:
+            figures["stop_reason"] = "deadline"  # a child is told to stop in the same way when its time is up
+        cancelled = figures["stop_reason"] == "cancelled"
+        state = State.cancelled if cancelled else State.succeeded if figures["outcome"] in SUCCESSES else State.failed
+        if figures["outcome"] == "no_plan" and figures["failure"] is not None:
+            self._telemetry.verify_failed()
+        return Answer(state, seconds=self._seconds(), parts=value["parts"], **figures)
+
+    def _concluded(self, stop_reason: str, failure: str | None) -> Answer | None:
+        """The answer from what the child had said before it ended: verified and explained by another child."""
+        if self.claim.run.cancel_mode is not None and failure is None:
+            stop_reason = "cancelled"
+        if self._best is None:
+            return self._without_plan(stop_reason, failure)
+        messages = [*self._bounds.values(), *([self._refuted] if self._refuted is not None else []), self._best]
+        run = self.claim.run
+        payload: dict[str, Any] = {"kind": run.kind, "problem": self.claim.problem, "limits": run.limits, "messages": messages}
+        payload |= {"stop_reason": stop_reason, "seconds": self._seconds(), "failure": failure}
+        try:
+            end = self._pool.run(f"{TASKS}:conclude", payload, deadline_s=CONCLUDE_S, memory_gib=self._memory())
+        except ChildGoneError:
+            self._hand_back()
+            return None
+        if end.value is not None:
+            return self._answer(end.value)
+        self._telemetry.child_killed("crash")
+        reports = [failure or "", f"the best plan could not be concluded: {end.reason} {end.message}"]
+        return self._without_plan(stop_reason, "\n".join(report for report in reports if report))
+
+    def _without_plan(self, stop_reason: str, failure: str | None) -> Answer:
+        refuted = self._refuted is not None and self._best is None
+        first = next((told for told in self._bounds.values() if told["first"]), None)
+        parts = {}
+        if refuted and self._refuted is not None and self._refuted["conflict"] is not None:
+            from service import answers
+
+            parts["conflict"] = answers.body(self._refuted["conflict"])
+        state = State.succeeded if refuted else State.cancelled if stop_reason == "cancelled" else State.failed
+        return Answer(
+            state,
+            "infeasible" if refuted else "no_plan",
+            "gap" if refuted else stop_reason,
+            bound=first["bound"] if first is not None else None,
+            seconds=self._seconds(),
+            failure=failure,
+            parts=parts,
+        )
+
+    # ------------------------------------------------------------ the database
+
+    def _write_down(self, answer: Answer) -> Run:
+        """Write until it is written: an answer is not lost because the database rests."""
+        notes = self._taken()
+        while True:
+            try:
+                run = self._database.write(lambda connection: store.finish(connection, self.lease, answer, notes))
+            except Unavailable as error:
+                if self._ending in ("handed_back", "lost"):
+                    raise
+                log.warning("the answer waits for the database", reason=error.detail)
+                time.sleep(AGAIN_S)
+            else:
+                self._bulletin.publish(self.lease.position)
+                return run
+
+    def _hand_back(self) -> None:
+        notes = self._taken()
+
+        def operation(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's connection)
+            store.progress(connection, self.lease, notes)
+            store.hand_back(connection, self.lease, "its worker stopped")
+
+        try:
+            self._database.write(operation)
+            self._telemetry.lease_handed_back()
+        except ServiceError as error:
+            log.warning("a run could not be handed back; its lease will run out", reason=error.detail)

@@ -1,0 +1,193 @@
+"""The database of the service: SQLite (WAL) on one machine, PostgreSQL for several, behind the same two doors.
+
+``write`` puts an operation into the one writer thread of this process. The writer runs all operations that wait in one
+transaction and commits once, so that hundreds of small durable writes share the price of one. An operation is a function
+of the connection that either raises before it writes anything (``ServiceError``) or succeeds; it must not remember
+anything outside the database, because a batch that fails is rolled back and its operations are run again one by one.
+
+``read`` runs a function of a connection on a pool of reading connections, in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from service.errors import ServiceError, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from service.settings import Settings
+
+T = TypeVar("T")
+Operation = Callable[["Connection"], T]
+
+MOST_AT_ONCE = 256  # operations in one transaction: a batch stays short enough for the others that wait
+MOST_WAITING = 20_000
+BUSY_S = 5.0  # for another process that writes to the same file
+AGAIN_S = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Database:
+    """One database, opened. Close it: that lets the writer finish what waits."""
+
+    def __init__(self, url: str, *, durability: str = "power_loss") -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._durability = durability
+        self._reading = self._engine("BEGIN")
+        self._writing = self._engine("BEGIN IMMEDIATE")
+        self._waiting: deque[tuple[Operation[Any], Future[Any]]] = deque()
+        self._wake = threading.Condition()
+        self._open = True
+        self.on_commit: Callable[[int, float], None] | None = None  # hears how many operations, in how many seconds
+        self._writer = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """The database that the settings name."""
+        return cls(settings.database_url.get_secret_value(), durability=settings.durability)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the writing connection: for migrations."""
+        return self._writing
+
+    def _engine(self, begin: str) -> Engine:
+        if not self.is_sqlite:
+            url = self.url.set(drivername="postgresql+psycopg")
+            return create_engine(
+                url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=BUSY_S, connect_args={"connect_timeout": 3}
+            )
+        engine = create_engine(self.url, pool_size=8, max_overflow=8, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+
+        @event.listens_for(engine, "connect")
+        def _connected(connection: Any, _record: object) -> None:  # noqa: ANN401  (the driver's own connection)
+            connection.isolation_level = None  # transactions begin where we say so, below
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power_loss' else 'NORMAL'}")
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        @event.listens_for(engine, "begin")
+        def _began(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    # ------------------------------------------------------------ reading
+
+    def read(self, operation: Operation[T]) -> T:
+        """What ``operation`` returns, in a transaction of its own; raises Unavailable when the database does not answer."""
+        try:
+            with self._reading.begin() as connection:
+                return operation(connection)
+        except DBAPIError as error:
+            raise _unavailable(error) from error
+
+    # ------------------------------------------------------------ writing
+
+    def submit(self, operation: Operation[T]) -> Future[T]:
+        """Have ``operation`` done by the writer; the future is set when it is committed, or with what went wrong.
+
+        Operations are done in the order in which they were given. Raises Unavailable when too many wait.
+        """
+        future: Future[T] = Future()
+        with self._wake:
+            if not self._open:
+                raise Unavailable("the service is stopping", retry_after_s=AGAIN_S)
+            if len(self._waiting) >= MOST_WAITING:
+                raise Unavailable("too many writes wait for the database", retry_after_s=AGAIN_S)
+            self._waiting.append((operation, future))
+            self._wake.notify()
+        return future
+
+    def write(self, operation: Operation[T]) -> T:
+        """Submit, and wait for the commit."""
+        return self.submit(operation).result()
+
+    def close(self) -> None:
+        """Finish what waits and close every connection. May be called twice."""
+        with self._wake:
+            self._open = False
+            self._wake.notify()
+        self._writer.join()
+        self._reading.dispose()
+        self._writing.dispose()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._wake:
+                while self._open and not self._waiting:
+                    self._wake.wait()
+                if not self._waiting:
+                    return
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            self._commit([(operation, future) for operation, future in batch if future.set_running_or_notify_cancel()])
+
+    def _commit(self, batch: list[tuple[Operation[Any], Future[Any]]]) -> None:
+        """One transaction for all; one for each when that fails."""
+        if not batch:
+            return
+        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        began = time.monotonic()
+        try:
+            with self._writing.begin() as connection:
+                done.extend(_done(connection, operation, future) for operation, future in batch)
+            if self.on_commit is not None:
+                self.on_commit(len(batch), time.monotonic() - began)
+        except Exception as error:
+            if len(batch) > 1 and not _is_lost(error):
+                for single in batch:
+                    self._commit([single])
+                return
+            if not isinstance(error, DBAPIError):
+                log.exception("a write failed", error=str(error))
+            failure = _unavailable(error) if isinstance(error, SQLAlchemyError) else error
+            done = [(future, None, failure) for _, future in batch]
+        for future, value, failed in done:
+            if failed is None:
+                future.set_result(value)
+            else:
+                future.set_exception(failed)
+
+
+def _done(connection: Connection, operation: Operation[Any], future: Future[Any]) -> tuple[Future[Any], Any, BaseException | None]:
+    try:
+        return future, operation(connection), None
+    except ServiceError as refused:
+        return future, None, refused  # raised before anything was written: the others of the batch go on
+
+
+def _is_lost(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("the database does not answer", error=str(error).splitlines()[0])
+    return Unavailable("the database does not answer; what was asked was not done", code="database_unavailable", retry_after_s=AGAIN_S)
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Database]:
+    """The database of the settings, brought to the newest schema; closed at the end."""
+    from service.runs.migrate import migrate
+
+    database = Database.of(settings)
+    try:
+        migrate(database)
+        yield database
+    finally:
+        database.close()

@@ -1,0 +1,379 @@
+"""Every change to runs and problems: operations for ``Database.write``, each a function that takes the connection first.
+
+An operation raises a ``ServiceError`` before it writes, or succeeds as a whole. Only ``states.NEXT`` steps are taken; a
+step of a worker names its lease, and is refused with ``LeaseLost`` when the run was given to another attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.errors import Conflict, LeaseLost, NotFound
+from service.runs import states
+from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, NewRun, Note, Run, StoredProblem, packed, unpacked
+from service.runs.states import NEXT, TERMINAL, CancelMode, State
+from service.runs.tables import LEASED, QUEUED, answers, idempotency, incumbents, problems, run_events, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection, Table
+
+LEASED_STATES = sorted(states.LEASED)
+LOST = "its worker was lost"
+
+
+def new_run_id() -> str:
+    """An id that nobody can guess."""
+    return f"run_{secrets.token_hex(12)}"
+
+
+def _insert(connection: Connection, table: Table) -> Any:  # noqa: ANN401  (the two dialects' own classes)
+    """An insert that can say what to do about a row that is there."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+# ---------------------------------------------------------------- problems and new runs
+
+
+def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> None:
+    """Keep a problem; the same content twice is one problem."""
+    body, was_packed = packed(problem.body)
+    statement = _insert(connection, problems).on_conflict_do_nothing()
+    connection.execute(
+        statement,
+        {
+            "tenant": tenant,
+            "id": problem.id,
+            "kind": problem.kind,
+            "body": body,
+            "packed": was_packed,
+            "bytes": len(problem.body),
+            "warnings": json.dumps(problem.warnings),
+            "parent": problem.parent,
+            "created_at": time.time(),
+        },
+    )
+
+
+def accept(connection: Connection, new: NewRun) -> Accepted:
+    """Store a request: queued, or answered at once from the cache.
+
+    The same idempotency key with the same body gives the run it gave before. Raises Conflict when the body is another.
+    """
+    if new.idempotency_key is not None:
+        known = _replayed(connection, new)
+        if known is not None:
+            return Accepted(known, replayed=True)
+    add_problem(connection, new.tenant, new.problem)
+    source = _cached(connection, new) if new.use_cache and new.cache_key is not None else None
+    run = _insert_run(connection, new, source)
+    if new.idempotency_key is not None:
+        connection.execute(
+            insert(idempotency),
+            {
+                "tenant": new.tenant,
+                "key": new.idempotency_key,
+                "fingerprint": new.fingerprint,
+                "run_id": new.id,
+                "created_at": run.created_at,
+            },
+        )
+    return Accepted(run, replayed=False)
+
+
+def _replayed(connection: Connection, new: NewRun) -> Run | None:
+    key = (idempotency.c.tenant == new.tenant) & (idempotency.c.key == new.idempotency_key)
+    row = connection.execute(select(idempotency.c.fingerprint, idempotency.c.run_id).where(key)).first()
+    if row is None:
+        return None
+    if row.fingerprint != new.fingerprint:
+        detail = f"the Idempotency-Key '{new.idempotency_key}' came before with another body; use a new key for a new request"
+        raise Conflict(detail, code="idempotency_key_reused")
+    return run_of(connection, new.tenant, row.run_id)
+
+
+def _cached(connection: Connection, new: NewRun) -> Run | None:
+    """The newest run that answered the same question."""
+    same = (runs.c.tenant == new.tenant) & (runs.c.cache_key == new.cache_key) & (runs.c.state == State.succeeded)
+    same &= runs.c.stop_reason.in_(["gap", "deadline"])  # the next one may have more memory, or better luck
+    row = connection.execute(select(runs).where(same).order_by(runs.c.position.desc()).limit(1)).mappings().first()
+    return Run.of(row) if row is not None else None
+
+
+_FIGURES = ("objective", "bound", "gap")
+_FROM_CACHE = ("outcome", "stop_reason", "objective", "bound", "gap", "seconds", "verified", "message", "failure")
+
+
+def _insert_run(connection: Connection, new: NewRun, source: Run | None) -> Run:
+    now = time.time()
+    values: dict[str, Any] = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "kind": new.problem.kind,
+        "problem_id": new.problem.id,
+        "state": State.queued,
+        "priority": new.priority,
+        "limits": json.dumps(new.limits),
+        "warm_start_run": new.warm_start_run,
+        "cache_key": new.cache_key,
+        "events": 1,
+        "request_id": new.request_id,
+        "trace_id": new.trace_id,
+        "created_at": now,
+    }
+    if source is not None:
+        values |= {name: getattr(source, name) for name in _FROM_CACHE}
+        values |= {"state": State.succeeded, "cached": True, "answered_by": source.answered_by, "finished_at": now}
+    row = connection.execute(insert(runs).values(values).returning(*runs.c)).mappings().one()
+    made = Run.of(row)
+    data = {"state": made.state} | ({"cached": True} if source is not None else {})
+    connection.execute(insert(run_events), {"position": made.position, "number": 1, "type": "state", "at": now, "data": json.dumps(data)})
+    return made
+
+
+# ---------------------------------------------------------------- reading one (also inside operations)
+
+
+def run_of(connection: Connection, tenant: str, run_id: str) -> Run:
+    """The run; raises NotFound, also when it is another tenant's."""
+    row = connection.execute(select(runs).where((runs.c.id == run_id) & (runs.c.tenant == tenant))).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no run '{run_id}'", code="run_not_found")
+    return Run.of(row)
+
+
+def problem_of(connection: Connection, tenant: str, problem_id: str) -> StoredProblem:
+    """The problem; raises NotFound, also when it is another tenant's."""
+    row = connection.execute(select(problems).where((problems.c.id == problem_id) & (problems.c.tenant == tenant))).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no problem '{problem_id}'", code="problem_not_found")
+    return StoredProblem(row["id"], row["kind"], unpacked(row["body"], row["packed"]), tuple(json.loads(row["warnings"])), row["parent"])
+
+
+def part_of(connection: Connection, run: Run, part: str) -> bytes | None:
+    """One part of a run's answer; None when it has none."""
+    where = (answers.c.position == run.answered_by) & (answers.c.part == part)
+    row = connection.execute(select(answers.c.body, answers.c.packed).where(where)).first()
+    return unpacked(row.body, row.packed) if row is not None else None
+
+
+def incumbent_of(connection: Connection, position: int) -> Incumbent | None:
+    """The best plan so far of an unfinished run."""
+    row = connection.execute(select(incumbents).where(incumbents.c.position == position)).mappings().first()
+    if row is None:
+        return None
+    return Incumbent(unpacked(row["plan"], row["packed"]), tuple(json.loads(row["objectives"])), row["seconds"], row["phase"])
+
+
+# ---------------------------------------------------------------- a worker's steps
+
+
+def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int | None = None) -> Claim | None:
+    """Take the queued run of the highest priority, the oldest of those; None when there is none to take.
+
+    A run that was lost ``attempts`` times, or was cancelled while it waited, may only be concluded from what is known. A
+    tenant that has ``tenant_limit`` runs at work waits.
+    """
+    queued = select(runs.c.position).where(QUEUED)
+    if tenant_limit is not None:
+        at_work = select(runs.c.tenant).where(LEASED)
+        queued = queued.where(runs.c.tenant.not_in(at_work.group_by(runs.c.tenant).having(func.count() >= tenant_limit)))
+    first = queued.order_by(runs.c.priority.desc(), runs.c.position).limit(1).with_for_update(skip_locked=True)
+    position = connection.execute(first).scalar()
+    if position is None:
+        return None
+    started_at = func.coalesce(runs.c.started_at, time.time())
+    values = {"state": State.starting, "attempt": runs.c.attempt + 1, "worker": worker, "beat": 0, "started_at": started_at}
+    run = _changed(connection, position, values, {"state": State.starting})
+    problem = problem_of(connection, run.tenant, run.problem_id)
+    known = incumbent_of(connection, position)
+    warm_start = _warm_start(connection, run) if known is None else None
+    conclude_only = run.losses >= attempts or run.cancel_mode is not None
+    return Claim(Lease(position, run.attempt, worker), run, problem.body, known, warm_start, conclude_only)
+
+
+def _warm_start(connection: Connection, run: Run) -> bytes | None:
+    if run.warm_start_run is None:
+        return None
+    row = connection.execute(select(runs).where((runs.c.id == run.warm_start_run) & (runs.c.tenant == run.tenant))).mappings().first()
+    return part_of(connection, Run.of(row), "plan") if row is not None else None
+
+
+def _changed(connection: Connection, position: int, values: Mapping[str, Any], data: Mapping[str, Any], kind: str = "state") -> Run:
+    """The run after a change that also is its next event."""
+    statement = update(runs).where(runs.c.position == position).values(**values, events=runs.c.events + 1).returning(*runs.c)
+    run = Run.of(connection.execute(statement).mappings().one())
+    event = {"position": position, "number": run.events, "type": kind, "at": time.time(), "data": json.dumps(data)}
+    connection.execute(insert(run_events), event)
+    return run
+
+
+def held(connection: Connection, lease: Lease) -> Run:
+    """The run of a lease; raises LeaseLost when the lease is void."""
+    mine = (runs.c.position == lease.position) & (runs.c.attempt == lease.attempt) & (runs.c.worker == lease.worker)
+    row = connection.execute(select(runs).where(mine & runs.c.state.in_(LEASED_STATES)).with_for_update()).mappings().first()
+    if row is None:
+        raise LeaseLost(f"the lease of run {lease.position}, attempt {lease.attempt}, is void")
+    return Run.of(row)
+
+
+def progress(connection: Connection, lease: Lease, notes: Sequence[Note]) -> Run:
+    """Write down what a worker has heard: states, bounds, better plans, each an event. A run being cancelled stays ``cancelling``."""
+    run = held(connection, lease)
+    return _noted(connection, run, notes, {}) if notes else run
+
+
+def _noted(connection: Connection, run: Run, notes: Sequence[Note], values: Mapping[str, Any]) -> Run:
+    """The run after its notes and further changes, in one statement each for the run, the events and the incumbent."""
+    changes: dict[str, Any] = {}
+    events: list[dict[str, Any]] = []
+    state = run.state
+    best: Incumbent | None = None
+    for entry in notes:
+        if entry.state is not None:
+            if entry.state not in NEXT[state]:
+                continue
+            state = entry.state
+            changes["state"] = state
+        if entry.incumbent is not None:
+            best = entry.incumbent
+        changes |= {name: entry.data[name] for name in _FIGURES if name in entry.data}
+        number = run.events + len(events) + 1
+        events.append({"position": run.position, "number": number, "type": entry.type, "at": entry.at, "data": json.dumps(entry.data)})
+    if best is not None:
+        _keep(connection, run, best)
+    if not events:
+        return run
+    changes |= {**values, "events": run.events + len(events)}
+    row = connection.execute(update(runs).where(runs.c.position == run.position).values(changes).returning(*runs.c)).mappings().one()
+    connection.execute(insert(run_events), events)
+    return Run.of(row)
+
+
+def _keep(connection: Connection, run: Run, found: Incumbent) -> None:
+    plan, was_packed = packed(found.plan)
+    values = {
+        "attempt": run.attempt,
+        "plan": plan,
+        "packed": was_packed,
+        "objectives": json.dumps(found.objectives),
+        "seconds": found.seconds,
+        "phase": found.phase,
+    }
+    statement = _insert(connection, incumbents).values(position=run.position, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["position"], set_=values))
+
+
+def finish(connection: Connection, lease: Lease, answer: Answer, notes: Sequence[Note] = ()) -> Run:
+    """Write the answer, once: the run is over and its incumbent, which the answer replaces, is dropped.
+
+    ``notes`` are what was heard and not yet written.
+    """
+    run = held(connection, lease)
+    told = tuple(replace(entry, incumbent=None) for entry in notes)
+    return _end(connection, run, answer, told)
+
+
+def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note] = ()) -> Run:
+    parts = [(part, *packed(body)) for part, body in answer.parts.items()]
+    if parts:
+        rows = [{"position": run.position, "part": part, "body": body, "packed": was_packed} for part, body, was_packed in parts]
+        connection.execute(insert(answers), rows)
+    connection.execute(delete(incumbents).where(incumbents.c.position == run.position))
+    figures = {name: getattr(answer, name) for name in _FROM_CACHE}
+    told = {"state": answer.state} | {name: figures[name] for name in ("outcome", "stop_reason", *_FIGURES, "verified")}
+    last = Note("state", told, time.time(), state=answer.state)
+    return _noted(connection, run, [*notes, last], figures | {"answered_by": run.position, "finished_at": time.time(), "worker": None})
+
+
+def beat(connection: Connection, worker: str, positions: Sequence[int]) -> list[Run]:
+    """Renew the leases of ``worker`` on these runs; those it still holds, to see which are to be cancelled."""
+    mine = (runs.c.worker == worker) & runs.c.position.in_(positions)
+    statement = update(runs).where(mine).values(beat=runs.c.beat + 1).returning(*runs.c)
+    return [Run.of(row) for row in connection.execute(statement).mappings()]
+
+
+def leased(connection: Connection) -> list[Run]:
+    """Every run that a worker has."""
+    return [Run.of(row) for row in connection.execute(select(runs).where(LEASED)).mappings()]
+
+
+def give_back(connection: Connection, seen: Run, why: str, attempts: int) -> Run | None:
+    """Put a run whose worker is lost back into the queue; None when it has moved on since it was ``seen``.
+
+    One that was being cancelled, or was lost even while its plan was only to be concluded, ends here.
+    """
+    still = (runs.c.position == seen.position) & (runs.c.attempt == seen.attempt) & (runs.c.beat == seen.beat)
+    row = connection.execute(select(runs).where(still & runs.c.state.in_(LEASED_STATES)).with_for_update()).mappings().first()
+    if row is None:
+        return None
+    run = Run.of(row)
+    known = connection.execute(select(incumbents.c.position).where(incumbents.c.position == run.position)).first() is not None
+    losses = run.losses + 1
+    if losses > attempts or (losses == attempts and not known):
+        failure = f"{why}; the run was started {losses} times and lost each time"
+        stopped = State.cancelled if run.state is State.cancelling else State.failed
+        return _end(connection, run, Answer(stopped, "no_plan", "crash", seconds=run.seconds, failure=failure))
+    if run.state is State.cancelling and (run.cancel_mode is CancelMode.discard or not known):
+        return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message=why))
+    values = {"state": State.queued, "worker": None, "losses": losses}
+    return _changed(connection, run.position, values, {"state": State.queued, "because": why})
+
+
+def hand_back(connection: Connection, lease: Lease, why: str) -> Run:
+    """A worker that stops returns its run in good order: that is no loss."""
+    held(connection, lease)
+    values = {"state": State.queued, "worker": None}
+    return _changed(connection, lease.position, values, {"state": State.queued, "because": why})
+
+
+# ---------------------------------------------------------------- cancelling and forgetting
+
+
+def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -> Run:
+    """Ask for the end of a run: a queued one is cancelled at once, a finished one stays as it is."""
+    run = run_of(connection, tenant, run_id)
+    if run.is_terminal:
+        return run
+    if run.state is State.queued:
+        known = incumbent_of(connection, run.position) if mode is CancelMode.keep_best else None
+        if known is None:
+            return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message="cancelled before it began"))
+        # An earlier attempt had found a plan: a worker concludes from it.
+        return _changed(connection, run.position, {"cancel_mode": mode}, {"cancel": mode}, "message")
+    values = {"state": State.cancelling, "cancel_mode": mode}
+    if run.state is State.cancelling and run.cancel_mode is mode:
+        return run
+    return _changed(connection, run.position, values, {"state": State.cancelling, "mode": mode})
+
+
+def forget(connection: Connection, before: float, most: int = 500) -> int:
+    """Delete finished runs older than ``before`` (seconds since 1970) with all that nothing else refers to; how many."""
+    columns = (runs.c.position, runs.c.answered_by)
+    old = connection.execute(select(*columns).where(runs.c.state.in_(sorted(TERMINAL)) & (runs.c.finished_at < before)).limit(most)).all()
+    positions = [row.position for row in old]
+    if not positions:
+        return 0
+    ids = select(runs.c.id).where(runs.c.position.in_(positions))
+    connection.execute(delete(idempotency).where(idempotency.c.run_id.in_(ids)))
+    connection.execute(delete(run_events).where(run_events.c.position.in_(positions)))
+    connection.execute(delete(runs).where(runs.c.position.in_(positions)))
+    orphans = _unused(connection, {row.answered_by for row in old if row.answered_by is not None})
+    connection.execute(delete(answers).where(answers.c.position.in_(orphans)))
+    used = select(runs.c.problem_id).where((runs.c.problem_id == problems.c.id) & (runs.c.tenant == problems.c.tenant)).exists()
+    connection.execute(delete(problems).where((problems.c.created_at < before) & ~used))
+    return len(positions)
+
+
+def _unused(connection: Connection, answered_by: set[int]) -> list[int]:
+    """Which of these answers no run has any more."""
+    kept = connection.execute(select(runs.c.answered_by).where(runs.c.answered_by.in_(answered_by)).distinct())
+    return sorted(answered_by - {row.answered_by for row in kept})

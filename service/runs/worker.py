@@ -1,0 +1,289 @@
+"""The worker: takes runs from the queue and has each solved in a child process.
+
+A worker is threads in whatever process starts it, and light: one *slot* for each run at a time, which claims, listens to
+the child and writes the answer down; one *scribe*, which writes down what was heard meanwhile; and one *keeper*, which
+renews the leases, passes cancellations on, takes runs away from workers that are lost, and forgets what is old.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.errors import LeaseLost, ServiceError
+from service.runs import store
+from service.runs.assignment import Assignment
+from service.runs.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from service.children import ChildPool
+    from service.runs.bulletin import Bulletin
+    from service.runs.database import Database
+    from service.runs.records import Claim, Lease, Run
+    from service.settings import Settings
+    from service.telemetry import Telemetry
+
+DAY_S = 86_400.0
+FORGET_EVERY_S = 60.0
+SCRIBE_S = 0.025
+AGAIN_S = 1.0  # after the database did not answer
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Serves the queue from ``start`` to ``stop``. ``wake`` tells it that a run was accepted in this process."""
+
+    def __init__(self, database: Database, settings: Settings, bulletin: Bulletin, pool: ChildPool, telemetry: Telemetry) -> None:
+        self.database, self.settings, self.bulletin, self.pool, self.telemetry = database, settings, bulletin, pool, telemetry
+        self.name = new_name()
+        self._stopping = threading.Event()  # claim nothing more
+        self._stopped = threading.Event()  # end at once
+        self._accepted = threading.Condition()
+        self._news = 0
+        self._lock = threading.Lock()
+        self._at_work: dict[Lease, Assignment] = {}
+        self._heard = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    # ------------------------------------------------------------ from outside
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        names = [f"slot-{number}" for number in range(1, self.settings.slots + 1)]
+        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+        self._threads.append(threading.Thread(target=self._keep, name="keeper", daemon=True))
+        self._threads.append(threading.Thread(target=self._scribe, name="scribe", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """There may be something in the queue."""
+        with self._accepted:
+            self._news += 1
+            self._accepted.notify()
+
+    def cancelled(self, run: Run) -> None:
+        """Pass a cancellation on at once when the run is at work here; the keeper of another process sees it in the database."""
+        with self._lock:
+            mine = [
+                assignment for lease, assignment in self._at_work.items() if (lease.position, lease.attempt) == (run.position, run.attempt)
+            ]
+        if run.cancel_mode is not None:
+            for assignment in mine:
+                assignment.cancel(run.cancel_mode)
+
+    @property
+    def busy(self) -> int:
+        """How many runs are at work here."""
+        with self._lock:
+            return len(self._at_work)
+
+    def drain(self, seconds: float) -> None:
+        """Claim nothing more, let the runs at work end for so long, hand the rest back, and stop."""
+        self._stopping.set()
+        self.wake_all()
+        until = time.monotonic() + seconds
+        while self.busy and time.monotonic() < until:
+            time.sleep(0.02)
+        self.stop()
+
+    def stop(self) -> None:
+        """Hand back what is at work and end every thread. May be called twice."""
+        self._stopping.set()
+        self._stopped.set()
+        with self._lock:
+            at_work = list(self._at_work.values())
+        for assignment in at_work:
+            assignment.hand_back()
+        self.wake_all()
+        self._heard.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def wake_all(self) -> None:
+        """Have every slot look up."""
+        with self._accepted:
+            self._news += 1
+            self._accepted.notify_all()
+
+    # ------------------------------------------------------------ a slot
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            with self._accepted:
+                seen = self._news
+            try:
+                claim = self._claim()
+            except ServiceError:
+                self._stopping.wait(AGAIN_S)
+                continue
+            if claim is not None:
+                self._work(claim)
+                continue
+            with self._accepted:
+                if self._news == seen and not self._stopping.is_set():
+                    self._accepted.wait(self.settings.poll_s)
+
+    def _claim(self) -> Claim | None:
+        settings = self.settings
+        return self.database.write(lambda connection: store.claim(connection, self.name, settings.attempts, settings.tenant_running_limit))
+
+    def _work(self, claim: Claim) -> None:
+        if claim.run.attempt == 1:
+            self.telemetry.run_claimed(time.time() - claim.run.created_at)
+        self.bulletin.publish(claim.run.position)
+        assignment = Assignment(claim, self.database, self.settings, self.bulletin, self.pool, self.telemetry, self._heard.set)
+        with self._lock:
+            self._at_work[claim.lease] = assignment
+        if self._stopped.is_set():
+            assignment.hand_back()
+        with structlog.contextvars.bound_contextvars(run_id=claim.run.id, trace_id=claim.run.trace_id, request_id=claim.run.request_id):
+            try:
+                attributes = {"run_id": claim.run.id, "kind": claim.run.kind}
+                with self.telemetry.tracing.span("run", trace_id=claim.run.trace_id, attributes=attributes):
+                    assignment.run()
+            except LeaseLost as lost:
+                self.telemetry.lease_lost()
+                log.warning("the run was given to another worker; what was found here is dropped", reason=lost.detail)
+            except ServiceError as error:
+                log.warning("the run could not be written down; it will be taken up again", reason=error.detail)
+            except Exception:
+                log.exception("a slot failed; the run will be taken up again")
+            finally:
+                with self._lock:
+                    del self._at_work[claim.lease]
+                self.bulletin.publish(claim.run.position)
+
+    # ------------------------------------------------------------ the scribe
+
+    def _scribe(self) -> None:
+        """Now and then, so that what is heard in quick succession costs one write."""
+        while not self._stopped.is_set():
+            self._heard.wait()
+            if self._stopped.wait(SCRIBE_S):
+                return
+            self._heard.clear()
+            with self._lock:
+                at_work = list(self._at_work.values())
+            for assignment in at_work:
+                try:
+                    assignment.flush()
+                except ServiceError as error:
+                    log.warning("what was heard could not be written down", reason=error.detail)
+
+    # ------------------------------------------------------------ the keeper
+
+    def _keep(self) -> None:
+        watch = _Watch(self.settings.lease_s)
+        forgot_at = time.monotonic()
+        while not self._stopped.wait(self.settings.heartbeat_s):
+            try:
+                self._beat()
+                self._take_from_the_lost(watch)
+                if time.monotonic() - forgot_at > FORGET_EVERY_S:
+                    forgot_at = time.monotonic()
+                    self._forget()
+            except ServiceError as error:
+                log.warning("the keeper could not reach the database", reason=error.detail)
+            except Exception:
+                log.exception("the keeper failed and goes on")
+
+    def _forget(self) -> None:
+        """Delete the finished runs that are older than the settings want them kept."""
+        if self.settings.retention_days is not None:
+            before = time.time() - self.settings.retention_days * DAY_S
+            while self.database.write(lambda connection: store.forget(connection, before)) and not self._stopping.is_set():
+                pass
+
+    def _beat(self) -> None:
+        """Renew the leases; hear what is cancelled; let go of runs that are no longer ours."""
+        with self._lock:
+            at_work = dict(self._at_work)
+        if not at_work:
+            return
+        renewed = self.database.write(partial(store.beat, worker=self.name, positions=[lease.position for lease in at_work]))
+        mine = {run.position: run for run in renewed}
+        for lease, assignment in at_work.items():
+            run = mine.get(lease.position)
+            if run is None or run.attempt != lease.attempt:
+                assignment.lost()
+            elif run.cancel_mode is not None:
+                assignment.cancel(run.cancel_mode)
+
+    def _take_from_the_lost(self, watch: _Watch) -> None:
+        runs = self.database.read(store.leased)
+        with self._lock:
+            at_work = {(lease.position, lease.attempt) for lease in self._at_work}
+        for run in watch.lost(run for run in runs if (run.position, run.attempt) not in at_work):
+            given = self.database.write(partial(store.give_back, seen=run, why=store.LOST, attempts=self.settings.attempts))
+            if given is not None:
+                self.telemetry.lease_expired()
+                log.warning("a run's worker is lost", run_id=run.id, worker=run.worker, state=given.state)
+                self.bulletin.publish(run.position)
+                if given.state is State.queued:
+                    self.wake()
+
+
+class _Watch:
+    """Finds the runs whose lease stands still, by this process's own monotonic clock, or whose worker of this machine is dead."""
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._seen: dict[tuple[int, int], tuple[int, float]] = {}  # (position, attempt): beat, and when it was first seen
+
+    def lost(self, leased: Iterable[Run]) -> list[Run]:
+        """Those that are lost."""
+        now = time.monotonic()
+        seen: dict[tuple[int, int], tuple[int, float]] = {}
+        found = []
+        for run in leased:
+            key = (run.position, run.attempt)
+            beat, since = self._seen.get(key, (run.beat, now))
+            seen[key] = (run.beat, since if beat == run.beat else now)
+            if now - seen[key][1] >= self._lease_s or is_dead(run.worker):
+                found.append(run)
+        self._seen = seen
+        return found
+
+
+# ---------------------------------------------------------------- names of workers
+
+
+def new_name() -> str:
+    """``host/boot/pid/start/random``: tells those on the same machine whether the worker can still be alive."""
+    return "/".join((socket.gethostname(), _boot_id(), str(os.getpid()), _started(os.getpid()) or "", secrets.token_hex(4)))
+
+
+def is_dead(name: str | None) -> bool:
+    """Whether the worker is known to be gone: only ever True for one of this machine, since its last start."""
+    match (name or "").split("/"):
+        case [host, boot, pid, start, _] if (host, boot) == (socket.gethostname(), _boot_id()) and pid.isdecimal():
+            return _started(int(pid)) != start
+    return False
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When the process started, in ticks since the boot, which no change of the clock touches; None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None if Path("/proc/self").exists() else ""
+    return None if fields[0] in {"Z", "X"} else fields[19]

@@ -1,0 +1,205 @@
+"""What runs in child processes: everything that is heavy, or that looks at something untrusted.
+
+Each function is called as ``function(payload, send, cancel)`` by ``optimizer.child_entry``. Payloads, messages and answers
+are dictionaries, numbers and bytes alone (problems and plans travel as JSON), so that the supervising process need not
+know a kind's classes, and never unpickles anything of a child's making beyond them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import optimizer.strategy  # noqa: F401  (a warm child has the solvers loaded before its first task)
+from models.catalogue import kind as kind_named
+from models.catalogue import kinds
+from models.garbage import collection_paused
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched
+from optimizer.limits import Limits
+from optimizer.result import Conflict, StopReason, relative_gap
+from optimizer.solve import conclude as concluded
+from optimizer.solve import explain as explained
+from optimizer.solve import solve as solved
+from service import answers
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from models.contract import Kind
+    from models.vocabulary import Document
+    from optimizer.result import Result
+
+    Send = Callable[[dict[str, Any]], None]
+
+EXPLAIN_S = 0.5
+LARGEST_PROGRAM = 400_000  # columns of an exact program that is written out as a file
+_PARTS = ("schema", "verify", "heuristic", "formulation", "scale", "explain")
+
+for _kind in kinds().values():
+    for _part in _PARTS:
+        if _kind.has(_part):
+            _kind.part(_part)
+
+
+def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[str, Any]:
+    """Solve a run: {kind, problem, limits, warm_start}; the answer of ``_answer``.
+
+    Sends {"type": "read"} when the problem is read, {"type": "incumbent"} and {"type": "bound"} with what is found,
+    {"type": "refuted"}, and {"type": "searched"} when only verifying and explaining is left.
+    """
+    began = time.monotonic()
+    kind = kind_named(payload["kind"])
+    limits = Limits(**payload["limits"])
+    with collection_paused():
+        problem = kind.problem.model_validate_json(payload["problem"])
+        warm_start = kind.plan.model_validate_json(payload["warm_start"]) if payload["warm_start"] is not None else None
+    send({"type": "read", "seconds": time.monotonic() - began})
+    left = Limits(**payload["limits"] | {"time_limit_s": max(limits.time_limit_s - (time.monotonic() - began), 1e-2)})
+    teller = _Teller(kind, problem, send)
+    result = solved(problem, left, cancel=cancel, warm_start=warm_start, isolate=False, on_message=teller)
+    return _answer(result)
+
+
+def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """The answer of a solve whose child is gone: {kind, problem, limits, messages, stop_reason, seconds, failure}.
+
+    ``messages`` are those that ``solve`` had sent.
+    """
+    kind = kind_named(payload["kind"])
+    with collection_paused():
+        problem = kind.problem.model_validate_json(payload["problem"])
+        messages = [_heard(kind, message) for message in payload["messages"]]
+    result = concluded(
+        problem,
+        Limits(**payload["limits"]),
+        [message for message in messages if message is not None],
+        stop_reason=StopReason(payload["stop_reason"]),
+        seconds=payload["seconds"],
+        failure=payload["failure"],
+    )
+    return _answer(result)
+
+
+class _Teller:
+    """Turns the search's messages into dictionaries, with the gap as it stands."""
+
+    def __init__(self, kind: Kind, problem: Document, send: Send) -> None:
+        self._goal = kind.goals(problem)[0].name
+        self._send = send
+        self._incumbent: float | None = None
+        self._bound: float | None = None
+
+    def __call__(self, message: Message) -> None:
+        told: dict[str, Any] | None = None
+        if isinstance(message, Found):
+            self._incumbent = message.objectives[0]
+            told = {"type": "incumbent", "phase": message.phase, "seconds": message.seconds, "objectives": message.objectives}
+            told["plan"] = message.plan.model_dump_json().encode()
+        elif isinstance(message, Bounded):
+            if message.goal == self._goal:
+                self._bound = message.bound
+            told = {"type": "bound", "goal": message.goal, "phase": message.phase, "seconds": message.seconds}
+            told |= {"value": message.bound, "method": message.method, "first": message.goal == self._goal}
+        elif isinstance(message, Refuted):
+            told = {"type": "refuted", "conflict": answers.conflict_object(message.conflict) if message.conflict is not None else None}
+        elif isinstance(message, Searched):
+            told = {"type": "searched", "seconds": message.seconds}
+        if told is not None:
+            gap = relative_gap(self._incumbent, self._bound) if self._incumbent is not None and self._bound is not None else None
+            figures = {"objective": self._incumbent, "bound": self._bound, "gap": gap}
+            self._send(told | {name: answers.finite(value) for name, value in figures.items()})
+
+
+def _heard(kind: Kind, told: dict[str, Any]) -> Message | None:
+    """The message that ``_Teller`` had turned into a dictionary."""
+    match told["type"]:
+        case "incumbent":
+            return Found(told["seconds"], told["phase"], kind.plan.model_validate_json(told["plan"]), tuple(told["objectives"]))
+        case "bound":
+            return Bounded(told["seconds"], told["phase"], told["goal"], told["value"], told["method"])
+        case "refuted":
+            return Refuted(_conflict(told["conflict"]) if told["conflict"] is not None else None)
+        case _:
+            return None
+
+
+def _conflict(told: dict[str, Any]) -> Conflict:
+    rules = tuple((rule["rule"], tuple(rule["ids"])) for rule in told["rules"])
+    return Conflict(rules, tuple(told["repairs"]), told["status"])
+
+
+def _answer(result: Result) -> dict[str, Any]:
+    """The result in figures, and its parts as JSON bytes by name."""
+    parts: dict[str, bytes] = {"trace": answers.body(answers.trace_object(result.trace))}
+    if result.plan is not None and result.certificate is not None:
+        parts["plan"] = result.plan.model_dump_json().encode()
+        parts["certificate"] = answers.body(answers.certificate_object(result.certificate))
+        parts["explanations"] = answers.body(answers.reasons_object(result.reasons))
+    if result.conflict is not None:
+        parts["conflict"] = answers.body(answers.conflict_object(result.conflict))
+    told = answers.summary(result)
+    parts["metrics"] = answers.body({"metrics": told.pop("metrics"), "seconds_by_phase": result.seconds_by_phase})
+    return {"figures": told | {"message": result.message, "failure": result.failure}, "parts": parts}
+
+
+# ---------------------------------------------------------------- on demand, beside a run
+
+
+def validate(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """Read a problem: {kind, body}; its canonical JSON with warnings, or {"errors": findings}."""
+    from service.documents import read_problem
+
+    with collection_paused():
+        return read_problem(kind_named(payload["kind"]), payload["body"])
+
+
+def read_program(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """Read an MPS or LP file: {data, format, most_rows, most_columns, most_entries}; the JSON of a ``program`` problem, or errors."""
+    from service.importers.program import read
+
+    return read(**payload)
+
+
+def explain(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """Explain a plan: {kind, problem, plan, subject, seconds}; {"explanations"} or {"unknown_subject"}."""
+    kind = kind_named(payload["kind"])
+    with collection_paused():
+        problem = kind.problem.model_validate_json(payload["problem"])
+        plan = kind.plan.model_validate_json(payload["plan"])
+    try:
+        reasons = explained(problem, plan, payload["subject"], payload["seconds"])
+    except KeyError:
+        return {"unknown_subject": payload["subject"]}
+    return answers.reasons_object(reasons)
+
+
+def sensitivity(payload: dict[str, Any], _send: Send, cancel: threading.Event) -> dict[str, Any]:
+    """What one more unit is worth: {kind, problem, plan, limits}."""
+    from optimizer.sensitivity import sensitivity as computed
+
+    kind = kind_named(payload["kind"])
+    problem = kind.problem.model_validate_json(payload["problem"])
+    plan = kind.plan.model_validate_json(payload["plan"])
+    return computed(problem, plan, Limits(**payload["limits"]), cancel).as_object()
+
+
+def model_mps(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """The exact program of a problem as an MPS file: {kind, problem}; {"mps"} or {"too_large": columns}."""
+    import tempfile
+    from pathlib import Path
+
+    from optimizer.compile import compile_model
+    from optimizer.model_file import write_mps
+
+    kind = kind_named(payload["kind"])
+    problem: Any = kind.problem.model_validate_json(payload["problem"])
+    formulation = kind.part("formulation")
+    columns: int = formulation.size(problem)
+    if columns > LARGEST_PROGRAM:
+        return {"too_large": columns}
+    program = compile_model(formulation.build(problem, problem.ordered_goals()[0], {})).program
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.mps"
+        write_mps(program, path)
+        return {"mps": path.read_bytes()}

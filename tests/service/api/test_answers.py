@@ -1,0 +1,88 @@
+"""What a run has to say, by hand where no solver is needed and from a real worker where one is."""
+
+from __future__ import annotations
+
+import pytest
+
+
+from service.runs.records import Answer
+from service.runs.states import State
+from tests.service.api.house import House, infeasible, problem
+from tests.service.runs.requests import plan
+
+PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "explanations?subject=j1")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_not_before_the_end(part: str, house: House) -> None:
+    run = house.run()
+    found = house.get(f"/v1/runs/{run['id']}/{part}")
+    assert (found.status_code, found.json()["code"], found.headers["retry-after"]) == (409, "not_finished", "1")
+
+
+def test_parts_of_a_solved_run(house: House) -> None:
+    run = house.run()["id"]
+    house.end()
+    assert house.get(f"/v1/runs/{run}/plan").content == plan()[0]
+    proof = house.get(f"/v1/runs/{run}/certificate").json()
+    assert (proof["schema_version"], proof["run"], proof["verified"], proof["gap"]) == (1, run, True, 0.0)
+    assert house.get(f"/v1/runs/{run}/explanations").json()["explanations"][0]["text"] == "all is placed"
+    assert house.get(f"/v1/runs/{run}/conflict").json()["code"] == "no_conflict"
+
+
+def test_parts_of_an_infeasible_run(house: House) -> None:
+    run = house.run()["id"]
+    house.end(infeasible())
+    assert house.get(f"/v1/runs/{run}/conflict").json()["rules"] == [{"rule": "node_gpus", "ids": ["n1"]}]
+    for part in ("plan", "sensitivity"):
+        found = house.get(f"/v1/runs/{run}/{part}")
+        assert (found.status_code, found.json()["code"]) == (404, "no_plan")
+        assert "/conflict says why" in found.json()["detail"]
+
+
+def test_a_run_without_a_plan_says_why(house: House) -> None:
+    run = house.run()["id"]
+    house.end(Answer(State.failed, "no_plan", "deadline", message="the limit was too tight"))
+    assert "the limit was too tight" in house.get(f"/v1/runs/{run}/plan").json()["detail"]
+
+
+# ---------------------------------------------------------------- with a real worker
+
+
+def test_a_run_from_the_request_to_its_answers(working: House) -> None:
+    found = working.post("/v1/runs", {"kind": "placement", "problem": problem()}, Prefer="wait=60")
+    run = found.json()
+    assert (found.status_code, run["state"], run["outcome"], run["verified"], run["gap"]) == (200, "succeeded", "optimal", True, 0.0)
+    here = f"/v1/runs/{run['id']}"
+    assert working.get(f"{here}/plan").json()["placements"][0]["job"] == "j1"
+    assert working.get(f"{here}/certificate").json()["verified"] is True
+    assert working.get(f"{here}/explanations").status_code == 200
+    assert working.get(f"{here}/explanations?subject=j1").json()["explanations"] is not None
+    unknown = working.get(f"{here}/explanations?subject=nobody")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_subject")
+    model = working.get(f"{here}/model.mps")
+    assert model.text.lstrip().startswith("NAME")
+    assert model.headers["content-type"] == "text/plain; charset=utf-8"
+    worth = working.get(f"{here}/sensitivity")
+    assert (worth.status_code, worth.json()["run"]) == (200, run["id"]), worth.text
+
+
+def test_a_conflict_from_the_request_to_its_answer(working: House) -> None:
+    asked = problem(power_cap_kw=0.001)
+    asked["nodes"][0] |= {"power_kw": 5.0, "gpu_model": asked["nodes"][0].get("gpu_model")}
+    asked["jobs"][0]["running"] = {"workers": [{"node": asked["nodes"][0]["id"], "gpus": [0]}]}
+    run = working.post("/v1/runs", {"kind": "placement", "problem": asked}, Prefer="wait=60").json()
+    assert (run["state"], run["outcome"]) == ("succeeded", "infeasible")
+    told = working.get(f"/v1/runs/{run['id']}/conflict").json()
+    assert told["rules"]
+    assert told["repairs"]
+
+
+def test_a_program_too_large_to_write_down(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def large(*_: object, **__: object) -> dict[str, int]:
+        return {"too_large": 10**6}
+
+    run = house.run()["id"]
+    monkeypatch.setattr(house.app.state.service, "helped", large)
+    found = house.get(f"/v1/runs/{run}/model.mps")
+    assert (found.status_code, found.json()["code"]) == (422, "model_too_large")

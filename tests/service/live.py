@@ -1,0 +1,97 @@
+"""A real service for tests: uvicorn in a thread on a free port, a worker, warm children, a database in a folder of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from service.app import create_app
+from service.children import ChildPool
+from service.runs.bulletin import Bulletin
+from service.runs.database import Database
+from service.runs.migrate import migrate
+from service.runs.worker import Worker
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+PATIENCE_S = 60.0
+QUICK: dict[str, Any] = {"slots": 2, "heartbeat_s": 0.1, "poll_s": 0.05, "most_threads": 2}
+
+
+class Live:
+    """A service that runs at ``url``. ``stop`` and ``start`` restart its server on the same port and database."""
+
+    def __init__(self, folder: Path, pool: ChildPool, **settings: Any) -> None:
+        self.settings = Settings(**QUICK | settings)
+        self.database = Database(f"sqlite:///{folder / 'runs.db'}", durability="crash")
+        migrate(self.database)
+        self.pool, self.bulletin, self.telemetry = pool, Bulletin(), Telemetry()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
+
+    def start(self) -> None:
+        """Serve, and solve."""
+        self._worker = Worker(self.database, self.settings, self.bulletin, self.pool, self.telemetry)
+        self._worker.start()
+        app = create_app(self.settings, self.database, self.pool, self.bulletin, self._worker, self.telemetry)
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self.port, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="live-server")
+        self._thread.start()
+        give_up = time.monotonic() + PATIENCE_S
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
+            assert time.monotonic() < give_up, "the server does not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End it: runs at work go back to the queue."""
+        if self._server is None or self._thread is None or self._worker is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(PATIENCE_S)
+        self._worker.stop()
+        assert not self._thread.is_alive(), "the server does not stop"
+        self._server = None
+
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        self.database.close()
+        self.telemetry.close()
+
+
+@contextlib.contextmanager
+def live(folder: Path, pool: ChildPool, **settings: Any) -> Iterator[Live]:
+    """A service that answers; ``settings`` are fields of ``Settings``."""
+    made = Live(folder, pool, **settings)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def warm_pool(idle: int = 2) -> Iterator[ChildPool]:
+    """Children that solve."""
+    pool = ChildPool(idle)
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.close()
