@@ -169,6 +169,11 @@ class Child:
         return self._alive
 
     @property
+    def running(self) -> bool:
+        """Whether it is alive and its process is there: one that waits may have been killed from outside."""
+        return self._alive and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """Process id of the child, which is also its process group."""
         return self._process.pid

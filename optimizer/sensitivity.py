@@ -125,9 +125,9 @@ def sensitivity(problem: Document, plan: Document, limits: Limits, cancel: threa
         return replace(nothing, message=text)
     asked = _Asked(kind, goal, problem, plan, Deadline.after(limits.time_limit_s), limits, cancel)
     rows, messages = asked.answers()
-    kept: list[Worth] = []
-    for status in Status:
-        kept += [row for row in rows if row.status is status][: MOST_ROWS // len({row.status for row in rows})]
+    by_status = [[row for row in rows if row.status is status] for status in Status]
+    share = MOST_ROWS // max(1, sum(map(bool, by_status)))
+    kept = [row for group in by_status for row in group[:share]]
     return replace(nothing, rows=tuple(kept), left_out=len(rows) - len(kept), message="; ".join(messages))
 
 

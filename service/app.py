@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from models.catalogue import kinds
 from service.api import answers, events, failures, operation, problems, runs
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from service.telemetry import Telemetry
 
 MIB = 2**20
+ROUTERS = (kind_pages.router, runs.router, answers.router, events.router, problems.router, operation.router)
 DESCRIPTION = """Decides how an AI data centre uses what it has. Every answer is a plan with a certificate: a proven bound, the gap, and an
 independent check. Ask with `POST /v1/runs`; every failure is `application/problem+json` with a stable `code`."""
 
@@ -71,7 +73,7 @@ def create_app(
     )
     app.state.service, app.state.settings, app.state.telemetry, app.state.keys = service, settings, telemetry, Keys(database)
     failures.handle(app)
-    for router in (kind_pages.router, runs.router, answers.router, events.router, problems.router, operation.router):
+    for router in ROUTERS:
         app.include_router(router)
     _document(app)
     app.add_middleware(Surroundings, telemetry=telemetry, largest_body=settings.largest_body_mib * MIB)
@@ -98,7 +100,7 @@ def _document(app: FastAPI) -> None:
                 routes=app.routes,
                 separate_input_output_schemas=False,
             )
-            made.update(complete(plain))
+            made.update(complete(plain, (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))))
         return made
 
     app.openapi = openapi  # type: ignore[method-assign]

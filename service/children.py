@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MIB = 2**20
-AGAIN = 2  # an idle child may have been killed from outside: the task is given to another, this often
 IMPORTS = ("service.tasks",)
 
 
@@ -54,31 +53,17 @@ class ChildPool:
         cpu_s: float | None = None,
     ) -> ChildEnd:
         """``Child.run`` in a warm child. Raises ChildGoneError when the pool is closed, and what ``Child.run`` raises."""
-        for chance in range(AGAIN + 1):
-            with self._taken() as kept:
-                spoken = False
-
-                def heard(message: Any) -> None:  # noqa: ANN401  (whatever the task sends)
-                    nonlocal spoken
-                    spoken = True
-                    if on_message is not None:
-                        on_message(message)
-
-                end = kept.child.run(
-                    target,
-                    payload,
-                    deadline_s=deadline_s,
-                    memory_gib=memory_gib,
-                    cancel=cancel,
-                    on_message=heard,
-                    grace_s=grace_s,
-                    cpu_s=cpu_s,
-                )
-            # One that was dead before it said anything, without a limit being the cause, had died while it waited.
-            died_idle = end.reason == "crash" and not spoken and kept.served > 0 and end.seconds < kept.SOON_S
-            if not died_idle or chance == AGAIN:
-                return end
-        raise AssertionError  # the loop returns
+        with self._taken() as kept:
+            return kept.child.run(
+                target,
+                payload,
+                deadline_s=deadline_s,
+                memory_gib=memory_gib,
+                cancel=cancel,
+                on_message=on_message,
+                grace_s=grace_s,
+                cpu_s=cpu_s,
+            )
 
     def pids(self) -> list[int]:
         """Process ids of all children, idle and busy."""
@@ -103,12 +88,25 @@ class ChildPool:
         with self._lock:
             if not self._open:
                 raise ChildGoneError("the pool of child processes is closed")
-            kept = self._idle.popleft() if self._idle else self._new()
+            kept, dead = self._warmest()
             self._busy.add(kept)
+        for other in dead:
+            other.child.close()
         try:
             yield kept
         finally:
             self._back(kept)
+
+    def _warmest(self) -> tuple[_Kept, list[_Kept]]:
+        """The child that waits and was used last, or a new one; and those found dead on the way."""
+        dead: list[_Kept] = []
+        while self._idle:
+            kept = self._idle.popleft()
+            if kept.child.running:
+                return kept, dead
+            dead.append(kept)
+            self.killed += 1
+        return self._new(), dead
 
     def _back(self, kept: _Kept) -> None:
         kept.served += 1
@@ -134,8 +132,6 @@ class ChildPool:
 
 class _Kept:
     """A child with what decides when it is replaced."""
-
-    SOON_S = 0.5
 
     def __init__(self, child: Child) -> None:
         self.child = child

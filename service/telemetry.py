@@ -181,8 +181,9 @@ class Telemetry:
     # ------------------------------------------------------------ the page
 
     def watch(self, database: Database) -> None:
-        """Show the queue of this database, read anew at each scrape."""
+        """Show the queue of this database, read anew at each scrape, and how it is written to."""
         self.registry.register(_Queue(database))
+        database.on_commit = self.written
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body of ``/metrics`` and its content type, in the form that the Accept header prefers. Reads the database: not for a loop."""

@@ -83,7 +83,9 @@ def _answer(connection: Connection, run: Run) -> Iterator[str]:
         return
     if not run.verified:
         yield "its plan is not verified"
-    row = connection.execute(select(problems).where((problems.c.id == run.problem_id) & (problems.c.tenant == run.tenant))).one()
+    row = connection.execute(select(problems).where((problems.c.id == run.problem_id) & (problems.c.tenant == run.tenant))).first()
+    if row is None:
+        return
     kind = kind_named(run.kind)
     problem = kind.problem.model_validate_json(unpacked(row.body, row.packed))
     verdict = kind.verify(problem, kind.plan.model_validate_json(parts["plan"]))

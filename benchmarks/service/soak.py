@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENTS = 4
-SAMPLE_S = 2.0
+SAMPLE_S = 1.0
 SETTLED_SHARE = 0.25  # of the time, before the memory of a warm server is taken
 MIB = 2**20
 
@@ -62,8 +62,8 @@ class _Tally:
 
 async def _load(where: tuple[str, int], seconds: float, pid: int) -> _Tally:
     tally = _Tally()
-    until = time.monotonic() + seconds
     await _once(where, tally)  # whatever is opened once is open now
+    until = time.monotonic() + seconds
     tally.descriptors_at_start = psutil.Process(pid).num_fds()
 
     async def sample() -> None:
@@ -89,7 +89,7 @@ async def _load(where: tuple[str, int], seconds: float, pid: int) -> _Tally:
 async def _once(where: tuple[str, int], tally: _Tally) -> None:
     """Every kind of request, from as many clients as there will be."""
     connections = [Connection(*where) for _ in range(CLIENTS)]
-    for number in range(32):
+    for number in range(10):
         await asyncio.gather(*(_ask(mine, CLIENTS * number + place, tally) for place, mine in enumerate(connections)))
     for mine in connections:
         await mine.close()

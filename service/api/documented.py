@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from models.catalogue import kinds
+from service.api.kinds import shown
 from service.api.requests import ProblemRequest, ProgramText, RunRequest
 from service.api.schemas import EventPage, ProblemDocument
 
@@ -15,8 +19,8 @@ REF = "#/components/schemas/"
 OPEN = frozenset({"/healthz", "/readyz"})  # they ask for no key
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with every schema that its endpoints name."""
+def complete(document: dict[str, Any], routes: Iterable[APIRoute]) -> dict[str, Any]:
+    """The document with every schema that its endpoints name, and the examples of ``routes`` as they were written."""
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
@@ -28,11 +32,37 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     bearer = {"type": "http", "scheme": "bearer", "description": "A key of `quartermaster keys create`."}
     header = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."}
     document["components"]["securitySchemes"] = {"bearer": bearer, "key": header}
+    for route in routes:
+        _restore(document["paths"][route.path_format], route)
+    _exemplify(document["paths"])
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _tidy(operation)
             operation["security"] = [] if path in OPEN else [{}, {"bearer": []}, {"key": []}]
     return document
+
+
+def _restore(operations: dict[str, Any], route: APIRoute) -> None:
+    """FastAPI drops every null of the document, also those of examples."""
+    for operation in operations.values():
+        if operation["operationId"] != route.operation_id:
+            continue
+        bodies = [(told, operation["responses"].get(str(status))) for status, told in route.responses.items()]
+        bodies.append(((route.openapi_extra or {}).get("requestBody", {}), operation.get("requestBody")))
+        for written, shown_body in bodies:
+            for media_type, form in written.get("content", {}).items():
+                for name in ("example", "examples"):
+                    if name in form and shown_body is not None:
+                        shown_body["content"][media_type][name] = form[name]
+
+
+def _exemplify(paths: dict[str, Any]) -> None:
+    """The examples that take some work: a kind with all there is to know, and a plan."""
+    name = min(kinds())
+    kind = kinds()[name]
+    plan = kind.part("heuristic").heuristic(kind.part("schema").example(), 0, 1.0)
+    for path, example in (("/v1/kinds/{kind}", json.loads(shown(name))), ("/v1/runs/{run_id}/plan", plan.model_dump(mode="json"))):
+        paths[path]["get"]["responses"]["200"]["content"]["application/json"]["example"] = example
 
 
 def _tidy(operation: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from service.runs.records import Event
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import BaseModel
+
 RUN_ID = "run_5d0f6c1e9a7b4e2f8c3a1b0d"
 AT = 1_700_000_000.0
 MOMENT = "2023-11-14T22:13:20.000Z"
@@ -34,6 +36,15 @@ Bounds
  0 <= x <= 3
 End
 """
+_SENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["state", "incumbent", "bound", "message"]},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": "#/components/schemas/EventShown"}},
+        "id": {"type": "string", "description": "Number of the event, for Last-Event-ID."},
+        "retry": {"type": "integer", "description": "Milliseconds after which to come back."},
+    },
+}
 _EVENTS = (
     Event(1, "state", AT, {"state": "queued"}),
     Event(2, "state", AT + 0.004, {"state": "starting"}),
@@ -64,9 +75,10 @@ def usual_id() -> str:
     return problem_id(name, canonical(kind, kind.part("schema").example())["body"])
 
 
-def response(make: Callable[[], Any], description: str = "Successful response") -> dict[str, Any]:
-    """What a response holds."""
-    return {"description": description, "content": {"application/json": {"example": make()}}}
+def response(make: Callable[[], Any], description: str = "Successful response", model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """What a response holds; ``model`` where it is not the endpoint's own."""
+    told: dict[str, Any] = {"description": description, "content": {"application/json": {"example": make()}}}
+    return told if model is None else told | {"model": model}
 
 
 def text_response(description: str, text: str) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def events_response() -> dict[str, Any]:
     return {
         "description": "The events: a stream, or a page.",
         "content": {
-            "text/event-stream": {"schema": {"type": "string"}, "example": text},
+            "text/event-stream": {"itemSchema": _SENT, "example": text},
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/EventPage"},
                 "example": {"schema_version": 1, "events": told, "last": 3, "done": False},
@@ -187,6 +199,17 @@ def run() -> dict[str, Any]:
     }
 
 
+def accepted() -> dict[str, Any]:
+    """A run that waits."""
+    unknown = dict.fromkeys(("outcome", "stop_reason", "objective", "bound", "gap", "seconds", "started_at", "finished_at"))
+    return run() | unknown | {"state": "queued", "verified": False, "attempt": 0, "warnings": []}
+
+
+def cancelling() -> dict[str, Any]:
+    """A run that is asked to end."""
+    return accepted() | {"state": "cancelling", "attempt": 1, "started_at": MOMENT}
+
+
 def run_page() -> dict[str, Any]:
     """A page with one run."""
     return {"schema_version": 1, "runs": [run()], "next": None}
@@ -233,7 +256,19 @@ def conflict() -> dict[str, Any]:
 
 def sensitivity() -> dict[str, Any]:
     """What one more unit of a limit is worth."""
-    return {"schema_version": 1, "run": RUN_ID}
+    text = "one more GPU on node 'n0' is worth 12 of placed value, from 8 to 16 GPUs"
+    row = {"rule": "node_gpus", "ids": ["n0"], "unit": "GPUs", "limit": 8.0, "worth": 12.0, "range": {"low": 8.0, "high": 16.0}}
+    return {
+        "schema_version": 1,
+        "run": RUN_ID,
+        "goal": "placed_value",
+        "sense": "maximise",
+        "unit": "value",
+        "rows": [row | {"status": "proved", "text": text}],
+        "meaning": {"proved": "exact: the duals of the whole program"},
+        "left_out": 0,
+        "message": "",
+    }
 
 
 def kept() -> dict[str, Any]:

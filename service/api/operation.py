@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 
 from service.api import examples
 from service.api.failures import responses
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["operation"])
 
+_FAILED = {"schema_version": VERSION, "status": "unavailable", "checks": {"database": "failed"}}
 _OK = {"schema_version": VERSION, "status": "ok", "checks": {"database": "ok"}}
 
 
@@ -44,7 +45,7 @@ async def get_health() -> Response:
     response_model=Health,
     responses={
         200: examples.response(lambda: _OK),
-        503: {"model": Health, "description": "Send requests elsewhere: what failed is told."},
+        503: examples.response(lambda: _FAILED, "Send requests elsewhere: what failed is told.", Health),
     },
 )
 async def get_readiness(request: Request) -> Response:
@@ -68,6 +69,7 @@ async def get_readiness(request: Request) -> Response:
     "/metrics",
     operation_id="get_metrics",
     summary="Figures for Prometheus",
+    response_class=PlainTextResponse,
     responses={
         200: examples.text_response("Prometheus text, or OpenMetrics.", "quartermaster_runs 0\n"),
         **responses(),

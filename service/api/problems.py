@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/problems", tags=["problems"])
 
 MERGE_PATCH = "application/merge-patch+json"
 KEPT: dict[int | str, dict[str, Any]] = {
-    200: {"model": ProblemKept, "description": "The same problem was kept before."},
+    200: examples.response(examples.kept, "The same problem was kept before.", ProblemKept),
     201: examples.response(examples.kept, "The problem is kept; Location says where."),
 }
 _ANY_OBJECT = {"type": "object", "description": "A JSON merge patch (RFC 7396): null removes a field, a list is replaced as a whole."}

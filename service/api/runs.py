@@ -59,8 +59,8 @@ WAIT_DOC = "`wait=N` answers when the run has ended, or after N seconds (RFC 724
     status_code=202,
     response_model=RunShown,
     responses={
-        200: {"model": RunShown, "description": "The run has ended: from the cache, or within the time of `Prefer: wait=N`."},
-        202: {"description": "The run is stored and will be solved; Location says where to look."},
+        200: examples.response(examples.run, "The run has ended: from the cache, or within the time of `Prefer: wait=N`.", RunShown),
+        202: examples.response(examples.accepted, "The run is stored and will be solved; Location says where to look."),
         **responses(404, 406, 409, 413, 415, 422),
     },
     openapi_extra=examples.create_run(),
@@ -243,7 +243,7 @@ async def get_run(request: Request, run_id: RunId, caller: Annotated[Caller, Dep
     response_model=RunShown,
     responses={
         200: examples.response(examples.run, "The run has ended, cancelled or before."),
-        202: {"model": RunShown, "description": "The run is being cancelled."},
+        202: examples.response(examples.cancelling, "The run is being cancelled.", RunShown),
         **responses(404),
     },
 )

@@ -246,13 +246,38 @@ class ConflictShown(Shown):
     repairs: list[str]
 
 
-class Sensitivity(BaseModel):
-    """What one more unit of each limit is worth."""
+class Interval(Shown):
+    """From where to where; null for no end."""
 
-    model_config = ConfigDict(extra="allow")
+    low: float | None
+    high: float | None
+
+
+class WorthShown(Shown):
+    """One limit: by how much the goal changes for each unit by which it is raised."""
+
+    rule: str
+    ids: list[str]
+    unit: str
+    limit: float | None
+    worth: float | None
+    range: Interval | None = Field(description="The limits between which this worth holds; null where it is not known.")
+    status: str = Field(description="How far it is proved; `meaning` says it in words.")
+    text: str
+
+
+class Sensitivity(Shown):
+    """What one more unit of each limit is worth, in the unit of the first goal."""
 
     schema_version: Version
     run: str
+    goal: str
+    sense: Literal["maximise", "minimise"]
+    unit: str
+    rows: list[WorthShown]
+    meaning: dict[str, str]
+    left_out: int = Field(description="Limits that are not told: they are worth no more than those that are.")
+    message: str = Field(description="What could not be told, and why; empty when there is nothing to say.")
 
 
 class Health(Shown):

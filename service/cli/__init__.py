@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, explain, importing, keys, kinds, serve, solve, verify
+from service.cli import backup, explain, importing, keys, kinds, runs, serve, solve, verify
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -32,6 +32,7 @@ app.command("kinds")(kinds.kinds)
 app.command("schema")(kinds.schema)
 app.command("example")(kinds.example)
 app.add_typer(importing.app, name="import")
+app.add_typer(runs.app, name="runs")
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.add_typer(keys.app, name="keys")

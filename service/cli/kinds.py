@@ -10,6 +10,7 @@ import typer
 
 from models import catalogue
 from service.cli.errors import BadInputError
+from service.cli.remote import Server, service_at
 from service.documents.problems import as_object
 
 if TYPE_CHECKING:
@@ -29,29 +30,46 @@ def kind_called(name: str) -> Kind:
         raise BadInputError(f"{error}" + (f"; did you mean '{near[0]}'?" if near else "")) from None
 
 
-def kinds() -> None:
+def kinds(server: Server = None) -> None:
     """List the kinds of decision."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    with service_at(server) as service:
+        told = [(kind.kind, kind.summary) for kind in service.client.kinds()] if service is not None else _known()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for kind in sorted(catalogue.kinds().values(), key=lambda kind: kind.name):
-        table.add_row(f"[bold]{kind.name}[/bold]", kind.summary)
+    for name, summary in sorted(told):
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(summary))
     Console(highlight=False).print(table)
 
 
-def schema(kind: KindName) -> None:
+def _known() -> list[tuple[str, str]]:
+    return [(kind.name, kind.summary) for kind in catalogue.kinds().values()]
+
+
+def schema(kind: KindName, server: Server = None) -> None:
     """Print the JSON Schema of a kind's problem and plan."""
-    found = kind_called(kind)
-    schemas = {"problem": found.problem.model_json_schema(), "plan": found.plan.model_json_schema(mode="serialization")}
+    with service_at(server) as service:
+        schemas = service.client.kind(kind).schemas.model_dump() if service is not None else _schemas(kind_called(kind))
     typer.echo(json.dumps(schemas, indent=2))
+
+
+def _schemas(kind: Kind) -> dict[str, object]:
+    return {"problem": kind.problem.model_json_schema(), "plan": kind.plan.model_json_schema(mode="serialization")}
 
 
 ExampleName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which example; left out: the usual one.", show_default=False)]
 
 
-def example(kind: KindName, name: ExampleName = None) -> None:
+def example(kind: KindName, name: ExampleName = None, server: Server = None) -> None:
     """Print a small problem of a kind to start from."""
+    with service_at(server) as service:
+        if service is not None:
+            if name is not None:
+                raise BadInputError(f"a service has one example of each kind; leave '{name}' out, or leave --server out")
+            typer.echo(json.dumps(service.client.kind(kind).example.problem, indent=1, ensure_ascii=False))
+            return
     found = kind_called(kind)
     if name is None:
         typer.echo(as_json(found.part("schema").example()))

@@ -110,6 +110,10 @@ def told_as_bad_input() -> Iterator[None]:
         yield
     except ServiceError as error:
         raise BadInputError(without_secrets(error.detail)) from None
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise BadInputError("PostgreSQL needs its driver; install it with: pip install 'quartermaster[postgres]'") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BadInputError(f"{error.filename or 'the database'}: cannot be used ({reason}); check the path and its permissions") from None

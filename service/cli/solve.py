@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,14 +20,19 @@ from service.cli.files import STANDARD_INPUT, Target
 from service.cli.kinds import KindName, kind_called
 from service.cli.output import as_object, complain, show_result
 from service.cli.progress import shown_progress
+from service.cli.remote import Remote, Server, is_run, no_service, service_at
 from service.cli.verify import ProblemFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from models.contract import Kind
     from models.vocabulary import Document
+    from optimizer.result import Progress
+
+    OnProgress = Callable[[Progress], None]
+    Engine = Callable[[Document, OnProgress | None, threading.Event], Result]
 
 USUAL = Limits()
 MOST_THREADS = 4  # beyond this the small programs of a search gain nothing
@@ -40,7 +46,12 @@ Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU thread
 Memory = Annotated[
     float | None, typer.Option("--memory-gib", metavar="GIB", help="Most memory the search may take.", show_default="no limit")
 ]
-WarmStart = Annotated[str | None, typer.Option("--warm-start", metavar="PLAN", help="A plan to start from.", show_default=False)]
+WarmStart = Annotated[
+    str | None,
+    typer.Option(
+        "--warm-start", metavar="PLAN", help="A plan to start from; with --server, the id of the run that has it.", show_default=False
+    ),
+]
 Out = Annotated[str | None, typer.Option("--out", metavar="PLAN", help="Where the plan is written (JSON).", show_default=False)]
 Report = Annotated[
     str | None, typer.Option("--report", metavar="FILE.html", help="Where a picture of the plan is written.", show_default=False)
@@ -48,7 +59,11 @@ Report = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")]
 
 
+LIMITS = ("time_limit", "gap", "seed", "threads", "memory_gib")  # options
+
+
 def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
+    context: typer.Context,
     kind: KindName,
     file: ProblemFile,
     time_limit: TimeLimit = USUAL.time_limit_s,
@@ -60,6 +75,7 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     out: Out = None,
     report: Report = None,
     as_json: AsJson = False,
+    server: Server = None,
 ) -> None:
     """Solve a problem: a plan, proved how far from the best it can be and checked independently.
 
@@ -70,12 +86,14 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
         limits = Limits(time_limit_s=time_limit, gap=gap, seed=seed, threads=threads, memory_gib=memory_gib)
     except ValueError as error:
         raise BadInputError(_as_option(str(error))) from None
-    problem, start = _read(found, file, warm_start)
-    inputs = (file,) if warm_start is None else (file, warm_start)
-    plan_target = Target("--out", out, not_over=inputs) if out is not None else None
-    report_target = Target("--report", report, not_over=(*inputs, *([out] if out is not None else []))) if report is not None else None
+    with service_at(server) as service:
+        problem, start = _read(found, file, warm_start, service)
+        inputs = (file,) if warm_start is None or service is not None else (file, warm_start)
+        plan_target = Target("--out", out, not_over=inputs) if out is not None else None
+        report_target = Target("--report", report, not_over=(*inputs, *([out] if out is not None else []))) if report is not None else None
 
-    result = _solved(problem, limits, start, bar=not as_json)
+        engine = _here(limits, start) if service is None else _there(service, found, _asked(context, limits, warm_start))
+        result = _solved(engine, problem, limits, bar=not as_json)
     written = _write(problem, result, start, plan_target, report_target)
     if as_json:
         typer.echo(as_object(result))
@@ -103,13 +121,23 @@ def exit_code(result: Result) -> Exit:
     return {Outcome.infeasible: Exit.infeasible, Outcome.unbounded: Exit.bad_input}.get(result.outcome, Exit.no_plan)
 
 
-def _read(kind: Kind, file: str, warm_start: str | None) -> tuple[Document, Document | None]:
+def _read(kind: Kind, file: str, warm_start: str | None, service: Remote | None) -> tuple[Document, Document | None]:
     if file == warm_start == STANDARD_INPUT:
         raise BadInputError("standard input cannot be both FILE and --warm-start; give one of them as a file")
+    if service is not None and warm_start is not None and not is_run(warm_start):
+        raise BadInputError(f"--warm-start {warm_start}: a service starts from the plan of one of its runs; give the run's id")
     problem = load_problem(kind, file)
-    start = load_plan(kind, warm_start) if warm_start is not None else None
+    start = _start(kind, warm_start, service) if warm_start is not None else None
     _warn(kind, problem)
     return problem, start
+
+
+def _start(kind: Kind, warm_start: str, service: Remote | None) -> Document:
+    if service is not None:
+        return service.plan(kind, warm_start)
+    if is_run(warm_start) and not Path(warm_start).exists():
+        raise no_service(warm_start)
+    return load_plan(kind, warm_start)
 
 
 def _warn(kind: Kind, problem: Document) -> None:
@@ -123,13 +151,38 @@ def _warn(kind: Kind, problem: Document) -> None:
         complain(f"warning: and {len(found) - SHOWN_WARNINGS} more")
 
 
-def _solved(problem: Document, limits: Limits, start: Document | None, *, bar: bool) -> Result:
-    from optimizer.solve import solve as run
+def _here(limits: Limits, start: Document | None) -> Engine:
+    """Solves in this process."""
 
+    def run(problem: Document, on_progress: OnProgress | None, cancel: threading.Event) -> Result:
+        from optimizer.solve import solve as solved
+
+        return solved(problem, limits=limits, on_progress=on_progress, cancel=cancel, warm_start=start)
+
+    return run
+
+
+def _there(service: Remote, kind: Kind, asked: dict[str, Any]) -> Engine:
+    """Has a service solve."""
+    return lambda problem, on_progress, cancel: service.solve(kind, problem, asked, on_progress, cancel)
+
+
+def _asked(context: typer.Context, limits: Limits, warm_start: str | None) -> dict[str, Any]:
+    """What to ask of a service: the limits that the user named, for it chooses the others itself."""
+    named = {name for name in LIMITS if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"}
+    chosen = {
+        field: getattr(limits, field)
+        for field in ("time_limit_s", "gap", "seed", "threads", "memory_gib")
+        if field.removesuffix("_s") in named
+    }
+    return {"limits": chosen} | ({"warm_start_run": warm_start} if warm_start is not None else {})
+
+
+def _solved(engine: Engine, problem: Document, limits: Limits, *, bar: bool) -> Result:
     cancel = threading.Event()
     try:
         with _soft_stop(cancel), shown_progress(limits.time_limit_s, wanted=bar) as on_progress:
-            return run(problem, limits=limits, on_progress=on_progress, cancel=cancel, warm_start=start)
+            return engine(problem, on_progress, cancel)
     except KeyboardInterrupt:
         complain("stopped at once; nothing was written")
         raise typer.Exit(INTERRUPTED) from None

@@ -34,6 +34,8 @@ AT_ONCE_S = 0.02
 CONCLUDE_S = 20.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
 CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy
 CPU_S = 2.0
+AGAIN_SHARE = 0.1  # of the time limit: with less left a lost search is not begun again
+SHORTEST_S = 0.01
 AGAIN_S = 0.5  # between attempts to write the answer down
 TASKS = "service.tasks"  # the module of what runs in children
 SUCCESSES = frozenset({"optimal", "feasible", "infeasible", "unbounded"})
@@ -136,24 +138,45 @@ class Assignment:
         )
 
     def _solved(self) -> Answer | None:
+        """Solve in a child; in a second one when the first is lost while there is time, from the best plan so far."""
+        end = self._in_child(self.claim.incumbent.plan if self.claim.incumbent is not None else self.claim.warm_start)
+        if end is not None and end.reason == "crash" and self._ending == "no" and self._left() > AGAIN_SHARE * self._limit():
+            self._telemetry.child_killed("crash")
+            log.warning("a child was lost; the run is started again in another", report=end.message)
+            with self._lock:
+                self._notes.append(
+                    Note("message", {"text": f"the solving process was lost and started again: {_first_line(end)}"}, time.time())
+                )
+            self._searched = False
+            end = self._in_child(self._best["plan"] if self._best is not None else self.claim.warm_start)
+        return self._judged(end)
+
+    def _limit(self) -> float:
+        return float(self.claim.run.limits["time_limit_s"])
+
+    def _left(self) -> float:
+        return self._limit() - self._seconds()
+
+    def _in_child(self, warm_start: bytes | None) -> ChildEnd | None:
+        """How the child ended; None when there is none to be had."""
         limits = self.claim.run.limits
-        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self.claim.problem, "limits": limits}
-        payload["warm_start"] = self.claim.incumbent.plan if self.claim.incumbent is not None else self.claim.warm_start
+        left = max(self._left(), 0.0)
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self.claim.problem, "warm_start": warm_start}
+        payload["limits"] = limits | {"time_limit_s": max(left, SHORTEST_S)}
         try:
-            end = self._pool.run(
+            return self._pool.run(
                 f"{TASKS}:solve",
                 payload,
-                deadline_s=max(limits["time_limit_s"] - (time.monotonic() - self._began), 0.0),
+                deadline_s=left,
                 memory_gib=self._memory(),
                 cancel=self._stop,
                 on_message=self._heard,
                 grace_s=self._grace,
-                cpu_s=(limits["threads"] + CPU_SHARE) * limits["time_limit_s"] + CPU_S,
+                cpu_s=(limits["threads"] + CPU_SHARE) * left + CPU_S,
             )
         except ChildGoneError:
             self.hand_back()
-            end = None
-        return self._judged(end)
+            return None
 
     def _judged(self, end: ChildEnd | None) -> Answer | None:
         """The answer, or None when the run is no longer this worker's."""
@@ -305,3 +328,7 @@ class Assignment:
             self._telemetry.lease_handed_back()
         except ServiceError as error:
             log.warning("a run could not be handed back; its lease will run out", reason=error.detail)
+
+
+def _first_line(end: ChildEnd) -> str:
+    return end.message.splitlines()[0] if end.message else end.reason

@@ -25,6 +25,7 @@ from service.runs.migrate import migrate
 from service.runs.tables import api_keys
 from service.settings import Settings
 from service.telemetry import Telemetry
+from tests.service.runs.databases import BACKENDS, fresh_url
 
 HERE = "http://127.0.0.1:8080"
 
@@ -54,14 +55,15 @@ class Client:
         return asyncio.run(ask())
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'keys.db'}", durability="crash")
-    try:
-        migrate(made)
-        yield made
-    finally:
-        made.close()
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with fresh_url(request.param, tmp_path) as url:
+        made = Database(url, durability="crash")
+        try:
+            migrate(made)
+            yield made
+        finally:
+            made.close()
 
 
 def made_key(database: Database, *scopes: str, tenant: str = "team-a", days: float | None = None) -> str:

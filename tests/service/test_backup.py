@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -292,3 +293,9 @@ def test_the_keys_commands(source: Path, capsys: pytest.CaptureFixture[str], mon
 def test_a_database_that_cannot_be_is_told(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("keys", "list", "--database-url", url.format(folder=tmp_path)) == 2
     assert "QUARTERMASTER_DATABASE_URL" in capsys.readouterr().err
+
+
+def test_postgresql_without_its_driver_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert run("keys", "list", "--database-url", "postgresql://me:hunter2@127.0.0.1/name") == 2
+    assert "quartermaster[postgres]" in capsys.readouterr().err

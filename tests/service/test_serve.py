@@ -1,6 +1,7 @@
 """The real server as a process: starting, refusing to start, stopping, and what is left of its runs."""
 
 import json
+import random
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,20 @@ import psutil
 import pytest
 
 from models.catalogue import kinds
+from service.cli import main
+from service.keys import create_key
+from service.runs.database import Database
+from service.runs.migrate import migrate
+from service.settings import Settings
 from tests.conformance.documents import ROOT
 from tests.conformance.test_readme import shell_lines
+from tests.service.runs.databases import BACKENDS, fresh_url
 from tests.service.served import Process, refused, started
 
 PAGE = (ROOT / "service" / "README.md").read_text(encoding="utf-8")
 SMALL = {"slots": 1, "spare_children": 0, "durability": "crash"}
 PATIENCE_S = 60.0
+MAKE_CERTIFICATE = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,36 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 def request(time_limit_s: float = 2.0) -> dict[str, Any]:
     example = kinds()["placement"].part("schema").example()
     return {"kind": "placement", "problem": json.loads(example.model_dump_json()), "limits": {"time_limit_s": time_limit_s}}
+
+
+def hard_request(time_limit_s: float = 120.0) -> dict[str, Any]:
+    """A market split: no search ends soon on it."""
+    numbers = random.Random(3)
+    rows = [[numbers.randrange(100) for _ in range(40)] for _ in range(5)]
+    lines = [" + ".join(f"{value} x{place}" for place, value in enumerate(row)) + f" = {sum(row) // 2}" for row in rows]
+    text = "\n".join(["Minimize", " x0", "Subject To", *lines, "Binaries", " ".join(f"x{place}" for place in range(40)), "End", ""])
+    return {"kind": "program", "problem": {"format": "lp", "text": text}, "limits": {"time_limit_s": time_limit_s, "gap": 0.0}}
+
+
+def cannot_start(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence with which a command refuses to start; it does so before it starts anything, so this process can do it."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert not told.out
+    assert len(told.err.splitlines()) == 1, told.err
+    return told.err
+
+
+def state_of(url: str, run_id: str) -> str:
+    return str(httpx.get(f"{url}/v1/runs/{run_id}").json()["state"])
+
+
+def established(process: Process) -> list[Any]:
+    """The connections that clients have to it."""
+    found = psutil.Process(process.process.pid).net_connections("tcp")
+    return [one for one in found if one.status == psutil.CONN_ESTABLISHED]
 
 
 def until(found: Callable[[], Any]) -> Any:
@@ -100,60 +139,69 @@ def test_a_backup_works_and_a_restore_waits_while_it_serves(served: Process, tmp
     assert httpx.get(f"{served.url}/readyz").status_code == 200
 
 
-def test_a_second_server_on_its_port_is_refused(served: Process, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and no settings but those of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"QUARTERMASTER_{name.upper()}", raising=False)
+    return tmp_path
+
+
+def test_a_second_server_on_its_port_is_refused(served: Process, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = served.url.rpartition(":")[2]
-    code, told = refused(tmp_path, "serve", "--port", port)
-    assert (code, told) == (
-        2,
-        f"quartermaster: port {port} of 127.0.0.1 is taken by another process; "
-        "choose another with --port or QUARTERMASTER_PORT; 0 takes a free one",
-    )
-    assert not list(tmp_path.iterdir())  # not even a database was made
+    told = cannot_start(capsys, "serve", "--port", port)
+    assert f"port {port} of 127.0.0.1 is taken by another process; choose another with --port" in told
+    assert not list(folder.iterdir())  # not even a database was made
 
 
 # ---------------------------------------------------------------- refusing to start
 
 
-def test_beyond_loopback_without_a_key(tmp_path: Path) -> None:
-    code, told = refused(tmp_path, "serve", "--port", "0", "--host", "0.0.0.0")  # noqa: S104  (it must refuse)
-    assert code == 2
+@pytest.mark.usefixtures("folder")
+def test_beyond_loopback_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    told = cannot_start(capsys, "serve", "--port", "0", "--host", "0.0.0.0")  # noqa: S104  (it must refuse)
     assert "quartermaster keys create --tenant TENANT --scope solve" in told
 
 
-@pytest.mark.parametrize("half", ["tls_certificate", "tls_key"])
-def test_half_of_tls(tmp_path: Path, half: str) -> None:
-    code, told = refused(tmp_path, "serve", "--port", "0", **{half: "x.pem"})
-    assert code == 2
-    assert "set QUARTERMASTER_TLS_" in told
-    assert "or neither" in told
+@pytest.mark.usefixtures("folder")
+def test_half_of_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "set QUARTERMASTER_TLS_KEY too, or neither" in cannot_start(capsys, "serve", "--tls-certificate", "x.pem")
+    assert "set QUARTERMASTER_TLS_CERTIFICATE too, or neither" in cannot_start(capsys, "serve", "--tls-key", "x.pem")
 
 
-def test_files_that_are_no_certificate(tmp_path: Path) -> None:
-    (tmp_path / "x.pem").write_text("nothing", encoding="ascii")
-    assert "no file that this process can read" in refused(tmp_path, "serve", tls_certificate="x.pem", tls_key="none.pem")[1]
-    assert "are not a PEM certificate" in refused(tmp_path, "serve", tls_certificate="x.pem", tls_key="x.pem")[1]
+def test_files_that_are_no_certificate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "x.pem").write_text("nothing", encoding="ascii")
+    certificate = ("serve", "--tls-certificate", "x.pem", "--tls-key")
+    assert "no file that this process can read" in cannot_start(capsys, *certificate, "none.pem")
+    assert "are not a PEM certificate" in cannot_start(capsys, *certificate, "x.pem")
 
 
-def test_a_newer_database(tmp_path: Path) -> None:
-    assert refused(tmp_path, "keys", "list")[0] == 0
-    with closing(sqlite3.connect(tmp_path / "quartermaster.db", isolation_level=None)) as connection:
+def test_a_newer_database(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(Database(f"sqlite:///{folder / 'quartermaster.db'}", durability="crash")) as database:
+        migrate(database)
+    with closing(sqlite3.connect(folder / "quartermaster.db", isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    code, told = refused(tmp_path, "serve", "--port", "0")
-    assert code == 2
-    assert "schema 9999" in told
+    assert "schema 9999" in cannot_start(capsys, "serve", "--port", "0")
 
 
-@pytest.mark.parametrize("place", ["sqlite:////proc/quartermaster.db", "sqlite:///none/quartermaster.db", "sqlite:///text.db"])
-def test_a_database_that_cannot_be_had(tmp_path: Path, place: str) -> None:
-    (tmp_path / "text.db").write_text("not a database " * 100, encoding="ascii")
-    code, told = refused(tmp_path, "serve", "--port", "0", database_url=place)
-    assert code == 2
-    assert len(told.splitlines()) == 1, told
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("sqlite:////proc/quartermaster.db", "/proc/quartermaster.db: cannot be used"),
+        ("sqlite:///none/quartermaster.db", "there is no folder"),
+        ("sqlite:///text.db", "file is not a database"),
+    ],
+)
+def test_a_database_that_cannot_be_had(folder: Path, capsys: pytest.CaptureFixture[str], place: str, reason: str) -> None:
+    (folder / "text.db").write_text("not a database " * 100, encoding="ascii")
+    assert reason in cannot_start(capsys, "serve", "--port", "0", "--database-url", place)
 
 
-def test_an_address_of_another_machine(tmp_path: Path) -> None:
-    assert "is not an address of this machine" in refused(tmp_path, "serve", "--host", "192.0.2.1", require_keys="false")[1]
-    assert "is no address" in refused(tmp_path, "serve", "--host", "no such host", require_keys="false")[1]
+@pytest.mark.usefixtures("folder")
+def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not an address of this machine" in cannot_start(capsys, "serve", "--host", "192.0.2.1")
+    assert "is no address" in cannot_start(capsys, "serve", "--host", "no such host")
 
 
 # ---------------------------------------------------------------- keys and TLS on the wire
@@ -163,21 +211,14 @@ def test_keys_and_tls_together(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the certificate, is not installed")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        [*MAKE_CERTIFICATE, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
         cwd=tmp_path,
         check=True,
         capture_output=True,
     )
-    made = subprocess.run(
-        ["quartermaster", "keys", "create", "--tenant", "team-a", "--scope", "solve"],
-        executable=shutil.which("quartermaster", path=str(ROOT / ".venv" / "bin")),
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    key = made.stdout.strip()
+    with closing(Database(f"sqlite:///{tmp_path / 'quartermaster.db'}", durability="crash")) as database:
+        migrate(database)
+        key = database.write(lambda connection: create_key(connection, "team-a", ["solve"]))
     given = SMALL | {"tls_certificate": "cert.pem", "tls_key": "key.pem", "require_keys": "true"}
     with started(tmp_path, "serve", "--port", "0", "--no-workers", **given) as process:
         assert process.url.startswith("https://127.0.0.1:")
@@ -210,35 +251,41 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_done_in_time_is_handed_back(tmp_path: Path) -> None:
-    """And taken up by the next server: no failed attempt, and none of its events lost."""
+    """And taken up by the next server: that is no failed attempt, and its events go on."""
     with started(tmp_path, "serve", "--port", "0", drain_s=0.05, **SMALL) as process:
-        run = httpx.post(f"{process.url}/v1/runs", json=request(time_limit_s=5.0)).json()
-        until(lambda: httpx.get(f"{process.url}/v1/runs/{run['id']}").json()["state"] != "queued")
+        run = httpx.post(f"{process.url}/v1/runs", json=hard_request()).json()
+        until(lambda: state_of(process.url, run["id"]) != "queued")
         process.signal()
         assert process.ended() == 0
     with closing(sqlite3.connect(tmp_path / "quartermaster.db")) as connection:
-        [(state, losses)] = connection.execute("SELECT state, losses FROM runs").fetchall()
-        assert state in {"queued", "succeeded"}
-        assert losses == 0
+        assert connection.execute("SELECT state, losses FROM runs").fetchall() == [("queued", 0)]
     with started(tmp_path, "serve", "--port", "0", **SMALL) as process:
-        assert ended_run(process.url, run["id"])["state"] == "succeeded"
+        until(lambda: state_of(process.url, run["id"]) != "queued")
+        httpx.post(f"{process.url}/v1/runs/{run['id']}:cancel", timeout=PATIENCE_S)
+        ended = ended_run(process.url, run["id"])
+        assert (ended["state"], ended["attempt"]) == ("cancelled", 2)
         told = httpx.get(f"{process.url}/v1/runs/{run['id']}/events", headers={"Accept": "application/json"}).json()["events"]
         assert [event["number"] for event in told] == list(range(1, len(told) + 1))
 
 
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(tmp_path: Path) -> None:
     with started(tmp_path, "serve", "--port", "0", drain_s=300, **SMALL) as process:
-        run = httpx.post(
-            f"{process.url}/v1/runs", json=request(time_limit_s=120.0) | {"limits": {"time_limit_s": 120.0, "gap": 0.0}}
-        ).json()
-        children = until(process.children)
-        process.signal()
-        process.signal()
-        until(lambda: process.process.poll() is not None or process.signal() or None)
-        assert process.ended() in {143, 0}  # 0: the run was done, and so was the server
+        run = httpx.post(f"{process.url}/v1/runs", json=hard_request()).json()
+        until(lambda: state_of(process.url, run["id"]) != "queued")
+        children = process.children()
+        assert children
+
+        def insisted() -> bool:
+            process.signal()  # again and again: two signals in one moment are one
+            return process.process.poll() is not None
+
+        until(insisted)
+        assert process.ended() == 128 + signal.SIGTERM
         until(lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE])
     with started(tmp_path, "serve", "--port", "0", **SMALL) as process:
-        assert ended_run(process.url, run["id"])["state"] == "succeeded"
+        until(lambda: httpx.get(f"{process.url}/v1/runs/{run['id']}").json()["attempt"] == 2)
+        httpx.post(f"{process.url}/v1/runs/{run['id']}:cancel", timeout=PATIENCE_S)
+        assert ended_run(process.url, run["id"])["state"] == "cancelled"
 
 
 def test_an_open_request_is_answered_before_the_end(tmp_path: Path) -> None:
@@ -250,22 +297,43 @@ def test_an_open_request_is_answered_before_the_end(tmp_path: Path) -> None:
         assert process.ended() == 0
 
 
+def test_those_who_wait_are_told_when_nobody_will_solve_their_run(tmp_path: Path) -> None:
+    """A request that waits and a stream of events, on an API whose workers are elsewhere."""
+    with (
+        started(tmp_path, "serve", "--port", "0", "--no-workers", drain_s=0.2, **SMALL) as process,
+        httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        run = client.post("/v1/runs", json=request()).json()
+        waits = pool.submit(client.get, f"/v1/runs/{run['id']}", headers={"Prefer": "wait=60"})
+        streams = pool.submit(client.get, f"/v1/runs/{run['id']}/events", headers={"Accept": "text/event-stream"})
+        until(lambda: len(established(process)) >= 2)
+        process.signal()
+        assert waits.result(PATIENCE_S).json()["state"] == "queued"
+        assert '"state":"queued"' in streams.result(PATIENCE_S).text
+        assert process.ended() == 0
+        assert not [line for line in process.err if "Cancel" in line], "they were cut off"
+
+
 # ---------------------------------------------------------------- API and worker apart
 
 
-def test_an_api_and_a_worker_share_a_database(tmp_path: Path) -> None:
-    with (
-        started(tmp_path, "serve", "--port", "0", "--no-workers", **SMALL) as api,
-        started(tmp_path, "worker", "--metrics-port", "0", **SMALL) as worker,
-    ):
-        run = httpx.post(f"{api.url}/v1/runs", json=request()).json()
-        assert ended_run(api.url, run["id"])["state"] == "succeeded"
-        assert httpx.get(f"{worker.url}/readyz").status_code == 200
-        assert 'quartermaster_runs_ended_total{kind="placement"' in httpx.get(f"{worker.url}/metrics").text
-        assert "quartermaster_worker_slots 0.0" in httpx.get(f"{api.url}/metrics").text
-        for process in (worker, api):
-            process.signal()
-            assert process.ended() == 0
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_api_and_a_worker_share_a_database(tmp_path: Path, backend: str) -> None:
+    with fresh_url(backend, tmp_path) as url:
+        given = SMALL | {"database_url": url}
+        with (
+            started(tmp_path, "serve", "--port", "0", "--no-workers", **given) as api,
+            started(tmp_path, "worker", "--metrics-port", "0", **given) as worker,
+        ):
+            run = httpx.post(f"{api.url}/v1/runs", json=request()).json()
+            assert ended_run(api.url, run["id"])["state"] == "succeeded"
+            assert httpx.get(f"{worker.url}/readyz").status_code == 200
+            assert 'quartermaster_runs_ended_total{kind="placement"' in httpx.get(f"{worker.url}/metrics").text
+            assert "quartermaster_worker_slots 0.0" in httpx.get(f"{api.url}/metrics").text
+            for process in (worker, api):
+                process.signal()
+                assert process.ended() == 0
 
 
 def test_a_worker_without_a_metrics_port(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_the_queue_is_read_at_each_scrape(database: Database, monkeypatch: pytes
     assert value(telemetry, "runs", state="cancelling") == 0
     assert value(telemetry, "runs", state="succeeded") is None  # grows for ever and is nobody's queue
     assert value(telemetry, "database_up") == 1
+    assert value(telemetry, "database_write_operations_sum") == 4
 
 
 def test_a_database_that_is_down_is_told_and_the_rest_still_shown(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

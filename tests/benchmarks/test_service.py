@@ -1,0 +1,133 @@
+"""The service's benchmark measures what it says, on small sizes, and its audit finds what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+from typer.testing import CliRunner
+
+from benchmarks import run
+from benchmarks.service import bad, measures, problems, table
+from benchmarks.service.auditor import findings
+from benchmarks.service.soak import soak
+from models.catalogue import kind
+from service.runs import store
+from service.runs.database import Database
+from service.runs.migrate import migrate
+from service.runs.states import State
+from service.runs.tables import answers, run_events, runs
+from service.runs.tables import problems as kept
+from tests.service.runs.requests import answer, incumbent_note, request, state_note
+
+
+def test_every_promise_has_a_row() -> None:
+    names = {row.name for row in table.ROWS}
+    assert {"latency", "throughput", "intake", "deadlines", "kills", "bad-requests", "soak"} == names
+
+
+def test_added_latency_is_measured_beside_the_same_solve_here(tmp_path: Path) -> None:
+    found = measures.added_latency(tmp_path, 5)
+    assert set(found["by_kind"]) == {"program", "placement"}
+    assert 0 < found["added_p50_ms"] <= found["added_p99_ms"]
+
+
+def test_throughput_counts_only_what_is_stored_and_right(tmp_path: Path) -> None:
+    found = measures.throughput(tmp_path, 30)
+    assert (found["solves"], found["not_succeeded"], found["wrong"]) == (30, 0, 0)
+    assert found["solves_per_s"] > 0
+
+
+def test_deadlines_are_measured_on_runs_that_reach_them(tmp_path: Path) -> None:
+    found = measures.deadlines(tmp_path, 10)
+    assert found["runs"] == sum(found["outcomes"].values()) == 10
+    assert found["reached_their_limit"] >= 3
+    assert found["wrong"] == 0
+
+
+def test_a_short_soak_tells_its_figures(tmp_path: Path) -> None:
+    found = soak(tmp_path, 8.0)
+    assert found["runs"] > 0
+    assert (found["processes_left"], found["exit_code"], found["wrong"]) == (0, 0, 0)
+
+
+def test_bad_requests_are_bad_in_many_ways_and_always_the_same() -> None:
+    requests = [bad.made(number) for number in range(400)]
+    assert requests == [bad.made(number) for number in range(400)]
+    assert len({json.dumps([method, path, str(body), headers]) for method, path, body, headers in requests}) > 150
+
+
+@pytest.mark.parametrize("make", [problems.tiny_lp, problems.infeasible_lp, problems.small_placement])
+def test_the_problems_are_valid(make: Callable[[int], Any]) -> None:
+    name = "placement" if make is problems.small_placement else "program"
+    for number in range(20):
+        kind(name).problem.model_validate(make(number))
+
+
+def test_the_rows_are_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = table.Row("latency", "a test", lambda _: {"added_p50_ms": 1.0, "added_p99_ms": 200.0}, table.ROWS[0].targets)
+    monkeypatch.setattr(table, "ROWS", (quick,))
+    out = tmp_path / "table.json"
+    done = CliRunner().invoke(run.app, ["run", "service", "--out", str(out)])
+    assert done.exit_code == 1  # a promise is missed
+    (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [promise["met"] for promise in row["targets"]] == [True, False]
+    assert CliRunner().invoke(run.app, ["run", "service", "--out", str(out)]).exit_code == 2  # never overwritten
+    done = CliRunner().invoke(run.app, ["run", "service", "--instances", "nothing", "--out", str(tmp_path / "x.json")])
+    assert (done.exit_code, "nothing" in done.output) == (2, True)
+
+
+# ---------------------------------------------------------------- the audit
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Any:
+    """A database with one finished run, one at work and one that waits."""
+    database = Database(f"sqlite:///{tmp_path / 'runs.db'}", durability="crash")
+    migrate(database)
+    ids = [database.write(lambda connection: store.accept(connection, request())).run.id for _ in range(3)]
+    work = database.write(lambda connection: store.claim(connection, "w", 2))
+    assert work is not None
+    database.write(lambda connection: store.finish(connection, work.lease, answer()))
+    busy = database.write(lambda connection: store.claim(connection, "w", 2))
+    assert busy is not None
+    database.write(lambda connection: store.progress(connection, busy.lease, [state_note(State.solving), incumbent_note()]))
+    yield database, ids
+    database.close()
+
+
+def test_the_audit_is_content_with_what_is_right(audited: Any) -> None:
+    database, ids = audited
+    assert findings(database, ids, quiet=False) == []
+    assert findings(database, ids) == [f"{ids[1]}: nobody works on it and it is solving"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (delete(run_events).where(run_events.c.number == 2), "numbered"),
+        (update(runs).where(runs.c.position == 1).values(state="failed"), "history ends"),
+        (update(runs).where(runs.c.position == 1).values(verified=False), "not verified"),
+        (update(runs).where(runs.c.position == 1).values(objective=1e6), "it says"),
+        (update(runs).where(runs.c.position == 1).values(answered_by=None), "has no answer"),
+        (update(runs).where(runs.c.position == 2).values(outcome="optimal"), "has an answer already"),
+        (update(runs).where(runs.c.position == 3).values(id="run_other"), "is lost"),
+        (delete(answers).where(answers.c.part == "plan"), "of the answer there is"),
+        (
+            update(answers)
+            .where(answers.c.part == "plan")
+            .values(body=b'{"placements": [{"job": "j1", "workers": [{"node": "n9", "gpus": [0]}]}]}'),
+            "breaks a rule",
+        ),
+        (update(run_events).where(run_events.c.number == 2).values(data='{"state": "verifying"}'), "it went from"),
+        (delete(kept), "problem is lost"),
+    ],
+)
+def test_the_audit_finds_what_is_wrong(audited: Any, spoil: Any, told: str) -> None:
+    database, ids = audited
+    database.write(lambda connection: connection.execute(spoil).rowcount)
+    assert any(told in finding for finding in findings(database, ids, quiet=False))
