@@ -53,6 +53,7 @@ def create_app(
 
         telemetry = Made()
     service = Service(settings, database, pool, bulletin, worker, telemetry)
+    telemetry.count_waiting(lambda: service.watch.waiting)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -164,6 +164,8 @@ def serve(settings: Settings, database: Database, listener: socket.socket, *, wo
     with contextlib.ExitStack() as stack:
         telemetry = stack.enter_context(told(settings))
         telemetry.watch(database)
+        if not settings.is_loopback and settings.tls_certificate is None:
+            log.warning("keys and problems cross the network unencrypted; set QUARTERMASTER_TLS_CERTIFICATE, or let a proxy end TLS")
         bulletin = Bulletin()
         pool = stack.enter_context(children(settings, solving=workers))
         worker = stack.enter_context(working(database, settings, bulletin, pool, telemetry)) if workers else None

@@ -29,7 +29,7 @@ from service.runs import queries
 from service.tracing import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -107,6 +107,8 @@ class Telemetry:
             registry=here,
         )
 
+        self._waiting = Gauge("quartermaster_waiting_requests", "Requests and event streams that wait for a run.", registry=here)
+
     # ------------------------------------------------------------ called by the worker
 
     def run_claimed(self, waited_s: float) -> None:
@@ -168,6 +170,10 @@ class Telemetry:
         hits = self._cache_hits.labels(kind)
         if cached:
             hits.inc()
+
+    def count_waiting(self, waiting: Callable[[], float]) -> None:
+        """Show how many requests wait, as ``waiting`` says at each scrape."""
+        self._waiting.set_function(waiting)
 
     def rate_limited(self) -> None:
         """A request was refused because its rate was used up."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 120  # characters of a strange answer
 REDIRECTS = range(300, 400)
+CUT_OFF = 500
 
 
 class ClientError(Exception):
@@ -137,8 +138,9 @@ def error_of(response: httpx.Response, url: str) -> ClientError:
     if told is None:
         if status in REDIRECTS:
             return BadAnswer(f"{url} redirects to {response.headers.get('location', 'nowhere')[:SHOWN]}; give that address", status=status)
-        # A proxy in front of the service speaks for itself: what is retried goes by the status alone.
-        kind = made if status in BY_STATUS and made is not Invalid else BadAnswer
+        # A proxy in front of the service speaks for itself. A 500 without a document is none of the service's own faults: it is
+        # what the server around it says of a request that a shutdown cut off.
+        kind = Unavailable if status == CUT_OFF else made if status in BY_STATUS and made is not Invalid else BadAnswer
         return kind(f"{url} answers {status} with {seen(response)}; {CURE}", status=status, retry_after_s=retry_after_s)
     try:
         errors = tuple(FindingView.model_validate(entry) for entry in told.get("errors", ()))

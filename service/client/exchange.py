@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ValidationError
 
-from service.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, error_of, seen
+from service.client.errors import BadAnswer, ClientError, TooMany, Unavailable, Unreachable, error_of, seen
 from service.client.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-AGAIN = frozenset({429, 502, 503, 504})  # statuses of requests that were not served and may be later
+LATER = (TooMany, Unavailable)  # failures of requests that were not served and may be later
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 NEVER_ANSWERED_S = 2.0  # patience with an address that never answered: more likely a wrong one than one that restarts
@@ -213,9 +213,9 @@ def exchanged(link: Link, ask: Ask, most_s: float | None = None) -> Steps[httpx.
             if response.is_success:
                 return response
             failure = error_of(response, link.url)
-            if response.status_code not in AGAIN:
+            if not isinstance(failure, LATER):
                 raise failure
-            if failure.code == "too_many_waiting" and isinstance(failure, Unavailable):
+            if failure.code == "too_many_waiting":
                 ask = replace(ask, headers={name: value for name, value in ask.headers.items() if name != "Prefer"})
         yield Sleep(retry.pause_s(failure))
 

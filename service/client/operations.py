@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from service.client.errors import BadAnswer, error_of, seen
 from service.client.exchange import (
-    AGAIN,
+    LATER,
     LONGEST_PAUSE_S,
     NEVER_ANSWERED_S,
     NO_CONTENT,
@@ -234,7 +234,7 @@ def followed(link: Link, run_id: str, after: int) -> Steps[None]:
                 return
             if response.status_code != OK:
                 failure = error_of(response, link.url)
-                if response.status_code not in AGAIN:
+                if not isinstance(failure, LATER):
                     raise failure
             else:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):

@@ -34,6 +34,7 @@ AT_ONCE_S = 0.02
 CONCLUDE_S = 20.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
 CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy
 CPU_S = 2.0
+MORE_CHILDREN = 2  # after a crash: from outside it may come again, and one of a solver's own making comes every time
 AGAIN_SHARE = 0.1  # of the time limit: with less left a lost search is not begun again
 SHORTEST_S = 0.01
 AGAIN_S = 0.5  # between attempts to write the answer down
@@ -138,9 +139,11 @@ class Assignment:
         )
 
     def _solved(self) -> Answer | None:
-        """Solve in a child; in a second one when the first is lost while there is time, from the best plan so far."""
+        """Solve in a child; in another when it is lost while there is time, from the best plan so far."""
         end = self._in_child(self.claim.incumbent.plan if self.claim.incumbent is not None else self.claim.warm_start)
-        if end is not None and end.reason == "crash" and self._ending == "no" and self._left() > AGAIN_SHARE * self._limit():
+        for _ in range(MORE_CHILDREN):
+            if end is None or end.reason != "crash" or self._ending != "no" or self._left() < AGAIN_SHARE * self._limit():
+                break
             self._telemetry.child_killed("crash")
             log.warning("a child was lost; the run is started again in another", report=end.message)
             with self._lock:

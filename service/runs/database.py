@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from service.errors import ServiceError, Unavailable
 
@@ -146,12 +146,9 @@ class Database:
         try:
             with self._writing.begin() as connection:
                 done.extend(_done(connection, operation, future) for operation, future in batch)
-            if self.on_commit is not None:
-                self.on_commit(len(batch), time.monotonic() - began)
         except Exception as error:
             if len(batch) > 1 and not _is_lost(error):
-                for single in batch:
-                    self._commit([single])
+                self._commit_singly(batch)
                 return
             if not isinstance(error, DBAPIError):
                 log.exception("a write failed", error=str(error))
@@ -162,6 +159,18 @@ class Database:
                 future.set_result(value)
             else:
                 future.set_exception(failed)
+        if self.on_commit is not None:
+            self.on_commit(len(batch), time.monotonic() - began)
+
+    def _commit_singly(self, batch: list[tuple[Operation[Any], Future[Any]]]) -> None:
+        """One transaction for each; when the database itself does not work, those after it are not made to wait for that in turn."""
+        for place, single in enumerate(batch):
+            self._commit([single])
+            error = single[1].exception()
+            if error is not None and isinstance(error.__cause__, OperationalError):
+                for _, future in batch[place + 1 :]:
+                    future.set_exception(_unavailable(error.__cause__))
+                return
 
 
 def _done(connection: Connection, operation: Operation[Any], future: Future[Any]) -> tuple[Future[Any], Any, BaseException | None]:
@@ -177,7 +186,10 @@ def _is_lost(error: Exception) -> bool:
 
 def _unavailable(error: Exception) -> Unavailable:
     log.warning("the database does not answer", error=str(error).splitlines()[0])
-    return Unavailable("the database does not answer; what was asked was not done", code="database_unavailable", retry_after_s=AGAIN_S)
+    detail = "the database does not answer; what was asked may not have been done: ask again, with the same Idempotency-Key"
+    made = Unavailable(detail, code="database_unavailable", retry_after_s=AGAIN_S)
+    made.__cause__ = error
+    return made
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def _waiting(server: Process) -> float:
     """Open event streams and waiting requests."""
     text = ask(server, "GET", "/metrics")[1]
     lines = [line for line in text.splitlines() if line.startswith("quartermaster_waiting_requests")]
-    return float(lines[0].rpartition(" ")[2]) if lines else -1.0
+    return float(lines[0].rpartition(" ")[2])
 
 
 def test_slow_clients_do_not_slow_the_others(house: House) -> None:
@@ -65,6 +65,7 @@ def test_streams_of_clients_that_vanish_are_let_go(house: House) -> None:
     for client in vanishing:
         client.sendall(f"GET /v1/runs/{run_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n".encode())
         assert b"200" in client.recv(100)
+    assert _waiting(server) == VANISHING
     for client in vanishing:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # gone without a word
         client.close()

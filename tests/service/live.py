@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
+from models.contract import Sense
+from models.linear.schema import Columns, Entries, Problem, Rows
 from service.app import create_app
 from service.children import ChildPool
 from service.runs.bulletin import Bulletin
@@ -40,12 +44,13 @@ class Live:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._worker: Worker | None = None
+        self._app: FastAPI | None = None
 
     def start(self) -> None:
         """Serve, and solve."""
         self._worker = Worker(self.database, self.settings, self.bulletin, self.pool, self.telemetry)
         self._worker.start()
-        app = create_app(self.settings, self.database, self.pool, self.bulletin, self._worker, self.telemetry)
+        self._app = app = create_app(self.settings, self.database, self.pool, self.bulletin, self._worker, self.telemetry)
         config = uvicorn.Config(
             app, host="127.0.0.1", port=self.port, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
         )
@@ -60,8 +65,9 @@ class Live:
 
     def stop(self) -> None:
         """End it: runs at work go back to the queue."""
-        if self._server is None or self._thread is None or self._worker is None:
+        if self._server is None or self._thread is None or self._worker is None or self._app is None:
             return
+        self._app.state.service.stopping = True
         self._server.should_exit = True
         self._thread.join(PATIENCE_S)
         self._worker.stop()
@@ -95,3 +101,36 @@ def warm_pool(idle: int = 2) -> Iterator[ChildPool]:
         yield pool
     finally:
         pool.close()
+
+
+def stubborn(rows: int = 4, columns: int = 30) -> Problem:
+    """A market split: a plan is found at once, and no solver proves the best one within a test's time."""
+    rng = random.Random(1)
+    shares = [[rng.randrange(100) for _ in range(columns)] for _ in range(rows)]
+    entries = [(row, column, float(share)) for row, line in enumerate(shares) for column, share in enumerate(line)]
+    entries += [(row, columns + 2 * row + side, 1.0 - 2.0 * side) for row in range(rows) for side in (0, 1)]
+    halves = tuple(float(sum(line) // 2) for line in shares)
+    return Problem(
+        sense=Sense.minimise,
+        columns=Columns(
+            cost=(0.0,) * columns + (1.0,) * (2 * rows),
+            upper=(1.0,) * columns + (None,) * (2 * rows),
+            integer=(True,) * columns + (False,) * (2 * rows),
+        ),
+        rows=Rows(lower=halves, upper=halves),
+        entries=Entries(
+            rows=tuple(row for row, _, _ in entries),
+            columns=tuple(column for _, column, _ in entries),
+            values=tuple(value for _, _, value in entries),
+        ),
+    )
+
+
+def impossible() -> Problem:
+    """A program without a plan: one column that must be at least 2 and at most 1."""
+    return Problem(
+        sense=Sense.minimise,
+        columns=Columns(names=("x",), cost=(1.0,), upper=(1.0,)),
+        rows=Rows(names=("enough",), lower=(2.0,)),
+        entries=Entries(rows=(0,), columns=(0,), values=(1.0,)),
+    )

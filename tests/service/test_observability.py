@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -200,6 +202,16 @@ def test_the_page_lists_every_metric_with_its_labels(series: dict[str, set[str]]
             stem = re.sub(r"_(?:bucket|sum|count)$", "", name)
             ours.setdefault(stem, set()).update(labels - {"le"})
     assert told == ours
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which comes with Prometheus, is not installed")
+def test_prometheus_accepts_every_expression(tmp_path: Path) -> None:
+    """Those of the dashboard as rules, since a panel's target is one expression too."""
+    recorded = [{"record": f"panel:{number}", "expr": one[1].replace("$__rate_interval", "5m")} for number, one in enumerate(targets())]
+    (tmp_path / "dashboard.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}), encoding="utf-8")
+    files = [str(FOLDER / "alerts.yaml"), str(tmp_path / "dashboard.yaml")]
+    done = subprocess.run(["promtool", "check", "rules", *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # ---------------------------------------------------------------- containers

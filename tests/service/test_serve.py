@@ -111,6 +111,17 @@ def test_it_says_where_and_answers_there(served: Process) -> None:
     assert "quartermaster_worker_slots 1.0" in shown
 
 
+def test_no_solver_is_loaded_where_requests_are_answered(served: Process) -> None:
+    """Whatever a solver does, it does it in a child."""
+    maps = Path(f"/proc/{served.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("there is no /proc to look into the process")
+    httpx.post(f"{served.url}/v1/runs", json=request(), headers={"Prefer": "wait=30"}, timeout=PATIENCE_S)
+    loaded = maps.read_text(encoding="utf-8")
+    assert "pydantic_core" in loaded
+    assert not [name for name in ("highs", "/ortools/", "/torch/", "/scipy/") if name in loaded.lower()]
+
+
 def test_a_page_of_another_site_is_kept_out(served: Process) -> None:
     assert httpx.get(f"{served.url}/v1/runs", headers={"Host": "evil.example"}).status_code == 403
     assert httpx.get(f"{served.url}/v1/runs", headers={"Origin": "http://evil.example"}).status_code == 403

@@ -22,7 +22,7 @@ from service.runs import store
 from service.runs.bulletin import Bulletin
 from service.runs.database import Database
 from service.runs.migrate import migrate
-from service.runs.records import Answer, Note
+from service.runs.records import Answer, Lease, Note
 from service.runs.states import State
 from service.runs.worker import Worker
 from service.settings import Settings
@@ -90,13 +90,13 @@ class House:
 
     # ------------------------------------------------------------ a worker by hand
 
-    def claim(self) -> store.Lease:
+    def claim(self) -> Lease:
         claimed = self.database.write(lambda connection: store.claim(connection, "hand", 3))
         assert claimed is not None
         self.bulletin.publish(claimed.lease.position)
         return claimed.lease
 
-    def note(self, lease: store.Lease, *notes: Note) -> None:
+    def note(self, lease: Lease, *notes: Note) -> None:
         self.database.write(lambda connection: store.progress(connection, lease, notes))
 
     def end(self, answer: Answer | None = None, *, tell: bool = True) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 from service.runs.records import Answer
 from service.runs.states import State
 from tests.service.api.house import House, infeasible, problem

@@ -240,7 +240,7 @@ def test_a_body_that_does_not_arrive(house: House, monkeypatch: pytest.MonkeyPat
 
         headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
         scope = {"type": "http", "method": "POST", "path": "/v1/runs", "raw_path": b"/v1/runs", "query_string": b"", "headers": headers}
-        await house.app(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http", "root_path": ""}, receive, send)  # type: ignore[arg-type]
+        await house.app(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http", "root_path": ""}, receive, send)
 
     house.portal.call(ask)
     assert sent[0]["status"] == 408

@@ -154,7 +154,8 @@ def test_a_client_that_leaves_is_forgotten(house: House, monkeypatch: pytest.Mon
     watch = house.app.state.service.watch
     with served(house) as url:
         with httpx.stream("GET", f"{url}/v1/runs/{run}/events", timeout=30) as response:
-            next(blocks(response))
+            arriving = blocks(response)  # kept: a generator that is dropped closes the connection
+            next(arriving)
             until(lambda: watch.waiting == 1)
         until(lambda: watch.waiting == 0)
 

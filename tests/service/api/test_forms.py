@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.service.api.house import House
 LIMITED = json.dumps({"limits": {"time_limit_s": 5}, "priority": 2})
 
 
-def form(house: House, file: tuple[str, bytes] | None, headers: dict[str, str] | None = None, **fields: str) -> Any:
+def form(house: House, file: tuple[str, bytes] | None, headers: Mapping[str, str] | None = None, **fields: Any) -> Any:
     files: dict[str, Any] = {} if file is None else {"file": file}
     files |= {name: (None, text) for name, text in fields.items()}
     return house.ask("POST", "/v1/runs", files=files, headers=headers or {})
@@ -86,7 +87,7 @@ def house_run(house: House) -> dict[str, Any]:
         (("model.mps", MPS.encode()), {"request": '{"kind": "program", "problem": {"format": "mps", "text": "x"}}'}, "/problem"),
     ],
 )
-def test_a_form_that_cannot_be_used(file: Any, fields: dict[str, str], pointer: str, house: House) -> None:
+def test_a_form_that_cannot_be_used(file: Any, fields: dict[str, Any], pointer: str, house: House) -> None:
     found = form(house, file, **fields)
     assert found.status_code == 422, found.text
     assert found.json()["errors"][0]["pointer"] == pointer, found.text

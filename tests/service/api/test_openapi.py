@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
@@ -155,7 +157,7 @@ def test_requests_that_nobody_would_think_of(house: House, document: dict[str, A
     asked: dict[str, int] = {}
 
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation = result.ok()  # type: ignore[union-attr]
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             _try_out(house, operation, mode, run, asked)
     assert len(asked) > 15
@@ -171,16 +173,13 @@ def _try_out(house: House, operation: Any, mode: GenerationMode, run: str, asked
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @__import__("hypothesis").given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: Case) -> None:
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Case[Any]) -> None:
         if mode is GenerationMode.POSITIVE and "run_id" in case.path_parameters:
             case.path_parameters["run_id"] = run
         asked[operation.label] = asked.get(operation.label, 0) + 1
         response = case.call(base_url=HERE, session=None, app=house.app)
         case.validate_response(response, checks=CHECKS)
 
-    try:
+    with contextlib.suppress(Unsatisfiable):  # nothing can be sent wrongly to an endpoint that takes nothing
         ask()
-    except Exception as error:
-        if type(error).__name__ != "Unsatisfiable":
-            raise

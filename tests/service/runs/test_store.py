@@ -13,9 +13,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from sqlalchemy.exc import OperationalError
 
 from benchmarks.service.auditor import findings
-from service.errors import Conflict, LeaseLost, NotFound
+from service.errors import Conflict, LeaseLost, NotFound, Unavailable
 from service.runs import queries, store
 from service.runs.database import Database
 from service.runs.migrate import migrate
@@ -324,7 +325,7 @@ def test_a_write_that_is_refused_spoils_no_other_of_its_batch(database: Database
     assert gate.wait(20)
     before = database.submit(lambda connection: store.accept(connection, request()))
     refused = database.submit(lambda connection: store.run_of(connection, "default", "run_none"))
-    broken = database.submit(lambda connection: connection.exec_driver_sql("SELECT * FROM nowhere"))
+    broken = database.submit(lambda connection: connection.exec_driver_sql("INSERT INTO runs (id) VALUES (NULL)"))
     after = database.submit(lambda connection: store.accept(connection, request()))
     blocker.set()
     held.result(20)
@@ -333,6 +334,30 @@ def test_a_write_that_is_refused_spoils_no_other_of_its_batch(database: Database
         refused.result(20)
     assert broken.exception(20) is not None
     assert findings(database) == []
+
+
+def test_when_the_database_does_not_work_nobody_waits_for_it_in_turn(database: Database) -> None:
+    blocker, gate, tries = threading.Event(), threading.Event(), []
+
+    def hold(_: object) -> None:
+        gate.set()
+        blocker.wait(20)
+
+    def broken(_: object) -> None:
+        tries.append(1)
+        raise OperationalError("the statement", None, OSError("the disk is full"))
+
+    held = database.submit(hold)
+    assert gate.wait(20)
+    waiting = [database.submit(broken) for _ in range(20)]
+    blocker.set()
+    held.result(20)
+    for future in waiting:
+        with pytest.raises(Unavailable) as caught:
+            future.result(20)
+        assert caught.value.code == "database_unavailable"
+    assert len(tries) == 2  # once with the others, once alone
+    assert accept(database).state is State.queued
 
 
 # ---------------------------------------------------------------- as a state machine

@@ -15,6 +15,16 @@ LEASED = "state IN ('starting', 'solving', 'verifying', 'cancelling')"
 
 def upgrade() -> None:
     """Apply."""
+    _answers()
+    _api_keys()
+    _idempotency()
+    _problems()
+    _runs()
+    _incumbents()
+    _run_events()
+
+
+def _answers() -> None:
     op.create_table(
         "answers",
         sa.Column("position", POSITION, nullable=False),
@@ -23,6 +33,9 @@ def upgrade() -> None:
         sa.Column("packed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("position", "part", name=op.f("pk_answers")),
     )
+
+
+def _api_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -35,6 +48,9 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
     )
+
+
+def _idempotency() -> None:
     op.create_table(
         "idempotency",
         sa.Column("tenant", sa.String(length=253), nullable=False),
@@ -44,6 +60,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "key", name=op.f("pk_idempotency")),
     )
+
+
+def _problems() -> None:
     op.create_table(
         "problems",
         sa.Column("tenant", sa.String(length=253), nullable=False),
@@ -57,6 +76,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_problems")),
     )
+
+
+def _runs() -> None:
     op.create_table(
         "runs",
         sa.Column("position", POSITION, autoincrement=True, nullable=False),
@@ -101,6 +123,9 @@ def upgrade() -> None:
     op.create_index(op.f("ix_runs_tenant_cache_key"), "runs", ["tenant", "cache_key"])
     op.create_index(op.f("ix_runs_tenant_position"), "runs", ["tenant", "position"])
     op.create_index(op.f("ix_runs_worker"), "runs", ["worker"])
+
+
+def _incumbents() -> None:
     op.create_table(
         "incumbents",
         sa.Column("position", POSITION, nullable=False),
@@ -113,6 +138,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["position"], ["runs.position"], name=op.f("fk_incumbents_position"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_incumbents")),
     )
+
+
+def _run_events() -> None:
     op.create_table(
         "run_events",
         sa.Column("position", POSITION, nullable=False),
