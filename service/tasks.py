@@ -14,7 +14,7 @@ import optimizer.strategy  # noqa: F401  (a warm child has the solvers loaded be
 from models.catalogue import kind as kind_named
 from models.catalogue import kinds
 from models.garbage import collection_paused
-from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched, Unlimited
 from optimizer.limits import Limits
 from optimizer.result import Conflict, StopReason, relative_gap
 from optimizer.solve import conclude as concluded
@@ -46,7 +46,7 @@ def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[
     """Solve a run: {kind, problem, limits, warm_start}; the answer of ``_answer``.
 
     Sends {"type": "read"} when the problem is read, {"type": "incumbent"} and {"type": "bound"} with what is found,
-    {"type": "refuted"}, and {"type": "searched"} when only verifying and explaining is left.
+    {"type": "refuted"} or {"type": "unbounded"}, and {"type": "searched"} when only verifying and explaining is left.
     """
     began = time.monotonic()
     kind = kind_named(payload["kind"])
@@ -95,7 +95,7 @@ class _Teller:
         if isinstance(message, Found):
             self._incumbent = message.objectives[0]
             told = {"type": "incumbent", "phase": message.phase, "seconds": message.seconds, "objectives": message.objectives}
-            told["plan"] = message.plan.model_dump_json().encode()
+            told |= {"plan": message.plan.model_dump_json().encode(), "says_more": message.says_more}
         elif isinstance(message, Bounded):
             if message.goal == self._goal:
                 self._bound = message.bound
@@ -103,6 +103,8 @@ class _Teller:
             told |= {"value": message.bound, "method": message.method, "first": message.goal == self._goal}
         elif isinstance(message, Refuted):
             told = {"type": "refuted", "conflict": answers.conflict_object(message.conflict) if message.conflict is not None else None}
+        elif isinstance(message, Unlimited):
+            told = {"type": "unbounded", "goal": message.goal, "direction": message.direction}
         elif isinstance(message, Searched):
             told = {"type": "searched", "seconds": message.seconds}
         if told is not None:
@@ -115,9 +117,12 @@ def _heard(kind: Kind, told: dict[str, Any]) -> Message | None:
     """The message that ``_Teller`` had turned into a dictionary."""
     match told["type"]:
         case "incumbent":
-            return Found(told["seconds"], told["phase"], kind.plan.model_validate_json(told["plan"]), tuple(told["objectives"]))
+            plan = kind.plan.model_validate_json(told["plan"])
+            return Found(told["seconds"], told["phase"], plan, tuple(told["objectives"]), told["says_more"])
         case "bound":
             return Bounded(told["seconds"], told["phase"], told["goal"], told["value"], told["method"])
+        case "unbounded":
+            return Unlimited(told["goal"], told["direction"])
         case "refuted":
             return Refuted(_conflict(told["conflict"]) if told["conflict"] is not None else None)
         case _:

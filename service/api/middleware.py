@@ -9,6 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.requests import ClientDisconnect
 
 from service.api.entropy import Entropy
 from service.api.failures import problem
@@ -33,6 +34,7 @@ STEP_BYTES = 2**20  # of gzip data undone at a time
 BODY_S = 60.0  # a client gets so long for sending its body
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds: not worth a log line when all is well
 FAILED = 500
+LEFT = 499  # in logs and figures: the client closed the connection before it had sent its request
 access = structlog.get_logger("access")
 
 
@@ -85,6 +87,8 @@ class _Exchange:
             name = f"{self._scope['method']} request"
             with self._telemetry.tracing.span(name, parent=self._parent, trace_id=trace_id, attributes={"request_id": self.request_id}):
                 await self._app(self._scope, receive, self._tell)
+        except ClientDisconnect:
+            self._status = LEFT  # nobody is there to be told
         except ServiceError as error:
             await self._fail(error)
         except Exception:

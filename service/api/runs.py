@@ -86,7 +86,7 @@ async def create_run(request: Request, caller: Annotated[Caller, Depends(solving
     new = await _new_run(service, caller.tenant, read, problem)
     state = request.state
     accepted = await _accept(service, new(key, fingerprint, state.request_id, state.trace_id))
-    return await _answer(service, accepted, problem, wait_s)
+    return await _answer(request, accepted, problem, wait_s)
 
 
 SMALL_BYTES = 64 * 1024
@@ -146,13 +146,14 @@ async def _accept(service: Service, new: NewRun) -> Accepted:
     return accepted
 
 
-async def _answer(service: Service, accepted: Accepted, problem: StoredProblem, wait_s: float | None) -> Response:
+async def _answer(request: Request, accepted: Accepted, problem: StoredProblem, wait_s: float | None) -> Response:
+    service = service_of(request)
     run = accepted.run
     headers = {"Location": f"/v1/runs/{run.id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     if wait_s is not None:
-        run = await service.watch.until_ended(run, wait_s, service.read)
+        run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
         headers["Preference-Applied"] = f"wait={wait_s:g}"
     if not run.is_terminal:
         headers["Retry-After"] = RETRY_AFTER_S
@@ -229,7 +230,7 @@ async def get_run(request: Request, run_id: RunId, caller: Annotated[Caller, Dep
     wait_s = preferred_wait_s(request, service.settings.longest_wait_s)
     headers = {}
     if wait_s is not None:
-        run = await service.watch.until_ended(run, wait_s, service.read)
+        run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
         headers["Preference-Applied"] = f"wait={wait_s:g}"
     if not run.is_terminal:
         headers["Retry-After"] = RETRY_AFTER_S

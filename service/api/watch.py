@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import Any
 
+    from starlette.types import Receive
+
     from service.runs.bulletin import Bulletin
     from service.runs.records import Run
 
@@ -68,13 +70,13 @@ class Watch:
                 del self._waiting[position]
                 self._seen.pop(position, None)
 
-    async def until_ended(self, run: Run, seconds: float, read: Read) -> Run:
-        """The run when it has ended, or as it is after so many seconds."""
+    async def until_ended(self, run: Run, seconds: float, read: Read, receive: Receive | None = None) -> Run:
+        """The run when it has ended, or as it is after so many seconds, or when ``receive`` tells that the client has left."""
         if run.is_terminal:
             return run
         until = time.monotonic() + seconds
-        async with self.moves(run.position, run.events, read) as moved:
-            while not run.is_terminal:
+        async with self.moves(run.position, run.events, read) as moved, _leaving(receive, moved) as gone:
+            while not run.is_terminal and not gone.is_set():
                 try:
                     async with asyncio.timeout(max(min(until, self._stop_at) - time.monotonic(), 0.0)):
                         await moved.wait()
@@ -116,3 +118,26 @@ class Watch:
             self._looker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._looker
+
+
+@contextlib.asynccontextmanager
+async def _leaving(receive: Receive | None, moved: asyncio.Event) -> AsyncIterator[asyncio.Event]:
+    """An event that is set, together with ``moved``, when the client closes the connection."""
+    gone = asyncio.Event()
+    if receive is None:
+        yield gone
+        return
+
+    async def listen(hear: Receive) -> None:
+        while (await hear())["type"] != "http.disconnect":
+            pass
+        gone.set()
+        moved.set()
+
+    listener = asyncio.create_task(listen(receive), name="disconnect")
+    try:
+        yield gone
+    finally:
+        listener.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ServiceError):
+            await listener

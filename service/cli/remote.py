@@ -7,7 +7,7 @@ import math
 import os
 import re
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +29,8 @@ KEY_VARIABLE = "QUARTERMASTER_API_KEY"
 RUN_ID = re.compile(r"run_[0-9a-f]{24}")
 SHOWN_ERRORS = 10
 LOOK_S = 0.05  # how often Ctrl-C is looked for
-LEAVING_S = 3.0  # for the last word to a service that is left
+LEAVING_S = 5.0  # a cancellation is answered within 2 s
+PATIENCE_S = 10.0
 
 Server = Annotated[
     str | None,
@@ -55,7 +56,7 @@ def service_at(url: str | None) -> Iterator[Remote | None]:
     from service.client import Client, ClientError
 
     try:
-        client = Client(url, os.environ.get(KEY_VARIABLE) or None)
+        client = Client(url, _key())
     except ValueError as error:
         place = KEY_VARIABLE if "key is not" in str(error) else "--server"
         raise BadInputError(f"{place}: {error}") from None
@@ -64,6 +65,10 @@ def service_at(url: str | None) -> Iterator[Remote | None]:
             yield Remote(client)
         except ClientError as error:
             raise _told(error, client.base_url) from None
+
+
+def _key() -> str | None:
+    return os.environ.get(KEY_VARIABLE) or None
 
 
 @contextmanager
@@ -140,7 +145,7 @@ class Remote:
             return self.result(kind, problem, self.client.wait(run.id), trace)
         except KeyboardInterrupt:
             if run is not None:
-                self._discard(run.id)
+                self._end(run.id, "discard", 0.0)
             raise
         except ClientError:
             if run is not None:
@@ -164,25 +169,21 @@ class Remote:
         return trace
 
     def _cancel_when(self, run_id: str, cancel: threading.Event, done: threading.Event) -> None:
-        from service.client import ClientError
-
         while not cancel.wait(LOOK_S):
             if done.is_set():
                 return
-        try:
-            self.client.cancel(run_id)
-        except ClientError as error:
-            complain(f"{run_id} could not be cancelled: {error.detail}")
+        if not done.is_set():
+            self._end(run_id, "keep_best", PATIENCE_S)
 
-    def _discard(self, run_id: str) -> None:
-        """The last word to a run that nobody waits for; the connections in use were interrupted."""
+    def _end(self, run_id: str, mode: str, patience_s: float) -> None:
+        """Cancel a run, over a connection of its own: those of the caller are in use, or were interrupted."""
         from service.client import Client, ClientError
 
-        url = self.client.base_url
-        with suppress(ClientError), Client(url, os.environ.get(KEY_VARIABLE) or None, timeout_s=LEAVING_S, patience_s=0.0) as leaving:
-            leaving.cancel(run_id, "discard")
-            return
-        complain(f"{run_id} could not be cancelled; it may go on at {url}")
+        try:
+            with Client(self.client.base_url, _key(), timeout_s=LEAVING_S, patience_s=patience_s) as client:
+                client.cancel(run_id, mode)
+        except ClientError as error:
+            complain(f"{run_id} could not be cancelled, and may go on: {error.detail}")
 
     # ------------------------------------------------------------ answers
 

@@ -112,7 +112,10 @@ class AsyncClient:
         return self._each(operations.listed(self._link, state, kind, page))
 
     def events(self, run_id: str, after: int = 0) -> AsyncIterator[EventView]:
-        """A run's events after a number, each once, as they happen, to its end; a lost connection is resumed."""
+        """A run's events after a number, each once, as they happen, to its end; a lost connection is resumed.
+
+        Who stops before the end closes it, by ``contextlib.aclosing``.
+        """
         return self._each(operations.followed(self._link, run_id, after))
 
     async def cancel(self, run_id: str, mode: CancelMode | str = CancelMode.keep_best) -> RunView:

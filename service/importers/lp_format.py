@@ -181,10 +181,11 @@ class _Reader:
             else:
                 tokens.take("number", "name")
             first = False
-        names = [name for name, _, _ in terms]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise FileMistakeError("duplicate_entry", f"the column '{twice}' is named twice in one sum; add the two up", terms[0][2])
+        seen = set[str]()
+        for name, _, line in terms:
+            if name in seen:
+                raise FileMistakeError("duplicate_entry", f"the column '{name[:40]}' is named twice in one sum; add the two up", line)
+            seen.add(name)
         return terms, constants
 
     def objective(self, tokens: _Tokens) -> None:

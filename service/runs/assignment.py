@@ -70,6 +70,7 @@ class Assignment:
         self._best: dict[str, Any] | None = None
         self._bounds: dict[str, dict[str, Any]] = {}
         self._refuted: dict[str, Any] | None = None
+        self._unbounded: dict[str, Any] | None = None
         if claim.incumbent is not None:
             known = claim.incumbent
             self._best = {
@@ -238,6 +239,8 @@ class Assignment:
                     note = Note("bound", figures | {"phase": told["phase"], "seconds": told["seconds"]}, now)
             case "refuted":
                 self._refuted = told
+            case "unbounded":
+                self._unbounded = told
         if note is not None:
             with self._lock:
                 # Of two better plans, or two bounds, in one breath only the last is worth writing.
@@ -268,7 +271,8 @@ class Assignment:
             stop_reason = "cancelled"
         if self._best is None:
             return self._without_plan(stop_reason, failure)
-        messages = [*self._bounds.values(), *([self._refuted] if self._refuted is not None else []), self._best]
+        proofs = [told for told in (self._refuted, self._unbounded) if told is not None]
+        messages = [*self._bounds.values(), self._best, *proofs]
         run = self.claim.run
         payload: dict[str, Any] = {"kind": run.kind, "problem": self.claim.problem, "limits": run.limits, "messages": messages}
         payload |= {"stop_reason": stop_reason, "seconds": self._seconds(), "failure": failure}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import socket
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -84,12 +86,16 @@ class Live:
 @contextlib.contextmanager
 def live(folder: Path, pool: ChildPool, **settings: Any) -> Iterator[Live]:
     """A service that answers; ``settings`` are fields of ``Settings``."""
+    before = structlog.get_config()
+    # The service's log lines are no part of what a command in the same process prints.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)
     made = Live(folder, pool, **settings)
     try:
         made.start()
         yield made
     finally:
         made.close()
+        structlog.configure(**before)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from tests.optimizer.oracle import random_program
 from tests.service.program_files import LP, MOST, MPS, as_lp, mistake, problem, readings
 from tests.service.test_cli import run
 
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 MARKED = MPS.replace("    y  cost", "    M1 'MARKER' 'INTORG'\n    y  cost").replace("RHS\n", "    M2 'MARKER' 'INTEND'\nRHS\n", 1)
 NO_BOUNDS = MPS.replace(" UP bnd x 4\n", "")
 
@@ -314,12 +314,10 @@ def test_programs_survive_both_formats(tmp_path_factory: pytest.TempPathFactory,
     write_mps(program, path)
     for form, text in (("mps", path.read_text(encoding="utf-8")), ("lp", as_lp(program))):
         found = readings(text, form)
-        if "errors" in found:
-            assert found["errors"][0]["code"] in ("unreadable", "negative_upper", "empty"), (seed, form, found)
-            continue
+        assert "errors" not in found, (seed, form, found)
         again = HighsBackend().solve(build(Problem.model_validate_json(found["body"])), Limits(gap=0.0))
         assert again.status is expected.status
-        assert again.objective == (None if expected.objective is None else pytest.approx(expected.objective, abs=1e-9))
+        assert again.objective == (None if expected.objective is None else pytest.approx(expected.objective, abs=1e-5))
 
 
 # ---------------------------------------------------------------- anything at all
@@ -352,7 +350,7 @@ def mutated(draw: st.DrawFn) -> tuple[str, str]:
     return form, text
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
 def test_mutated_files_end_in_a_program_or_a_clear_error(child: Child, file: tuple[str, str]) -> None:
     form, text = file
@@ -368,7 +366,7 @@ def test_mutated_files_end_in_a_program_or_a_clear_error(child: Child, file: tup
         assert build(Problem.model_validate_json(end.value["body"])).columns > 0
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.sampled_from(["mps", "lp"]))
 def test_any_bytes_end_in_a_clear_error(child: Child, data: bytes, form: str) -> None:
     end = child.run("service.tasks:read_program", {"data": data, "format": form, **MOST}, deadline_s=20.0)

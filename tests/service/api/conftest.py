@@ -11,8 +11,10 @@ from anyio.from_thread import BlockingPortal
 
 from service.children import ChildPool
 from tests.service.api.house import House, portal
+from tests.service.runs.databases import BACKENDS, fresh_url
 
 MakeHouse = Callable[..., House]
+ON_BOTH = {"test_runs", "test_events", "test_problems", "test_surroundings"}
 
 
 @pytest.fixture(scope="package")
@@ -29,17 +31,25 @@ def loop() -> Iterator[BlockingPortal]:
         yield made
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What the database has a part in is asked of both kinds of database."""
+    if "backend" in metafunc.fixturenames:
+        both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH
+        metafunc.parametrize("backend", BACKENDS if both else ["sqlite"], scope="function")
+
+
 @pytest.fixture
-def make_house(tmp_path: Path, pool: ChildPool, loop: BlockingPortal) -> Iterator[MakeHouse]:
+def make_house(backend: str, tmp_path: Path, pool: ChildPool, loop: BlockingPortal) -> Iterator[MakeHouse]:
     made: list[House] = []
 
     def make(**fields: Any) -> House:
-        made.append(House(tmp_path / "quartermaster.db", pool, loop, **fields))
+        made.append(House(url, pool, loop, **fields))
         return made[-1]
 
-    yield make
-    for house in made:
-        house.close()
+    with fresh_url(backend, tmp_path) as url:
+        yield make
+        for house in made:
+            house.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio.from_thread
@@ -36,9 +35,9 @@ JSON = {"Content-Type": "application/json"}
 class House:
     """One API process, without a server."""
 
-    def __init__(self, path: Path, pool: ChildPool, portal: BlockingPortal, **fields: Any) -> None:
+    def __init__(self, url: str, pool: ChildPool, portal: BlockingPortal, **fields: Any) -> None:
         self.settings = Settings(**{"slots": 1, "heartbeat_s": 0.1, "poll_s": 0.05} | fields)
-        self.database = Database(f"sqlite:///{path}", durability="crash")
+        self.database = Database(url, durability="crash")
         migrate(self.database)
         self.bulletin, self.pool, self.telemetry, self.portal = Bulletin(), pool, Telemetry(), portal
         self.worker = Worker(self.database, self.settings, self.bulletin, pool, self.telemetry)

@@ -7,7 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
+import structlog
 
 from service.api import middleware
 from tests.service.api.conftest import MakeHouse
@@ -220,28 +222,42 @@ def test_another_encoding(house: House) -> None:
     refused(house.post("/v1/runs", asked(), Content_Encoding="br"), 415, "wrong_encoding")
 
 
-def test_a_body_that_does_not_arrive(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "BODY_S", 0.05)
-    sent: list[Any] = []
+Told = list[dict[str, Any]]
+
+
+def by_hand(house: House, *messages: dict[str, Any]) -> Told:
+    """What the app sends when a POST of a run arrives in these parts, and then nothing."""
+    sent: Told = []
+    arriving = list(messages)
+
+    async def receive() -> Any:
+        if arriving:
+            return arriving.pop(0)
+        await anyio.sleep(30)
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
 
     async def ask() -> None:
-        first = [{"type": "http.request", "body": b"{", "more_body": True}]
-
-        async def receive() -> Any:
-            if first:
-                return first.pop()
-            import anyio
-
-            await anyio.sleep(30)
-            raise AssertionError
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
-        scope = {"type": "http", "method": "POST", "path": "/v1/runs", "raw_path": b"/v1/runs", "query_string": b"", "headers": headers}
-        await house.app(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http", "root_path": ""}, receive, send)
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/runs", "raw_path": b"/v1/runs", "query_string": b""}
+        scope |= {"headers": [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1)}
+        await house.app(scope | {"server": ("127.0.0.1", 80), "scheme": "http", "root_path": ""}, receive, send)
 
     house.portal.call(ask)
+    return sent
+
+
+def test_a_body_that_does_not_arrive(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_S", 0.05)
+    sent = by_hand(house, {"type": "http.request", "body": b"{", "more_body": True})
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["code"] == "body_timeout"
+
+
+def test_a_client_that_leaves_while_it_sends(house: House) -> None:
+    """It is not our fault, and nothing is logged as one."""
+    with structlog.testing.capture_logs() as lines:
+        sent = by_hand(house, {"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"})
+    assert sent == []
+    assert [(line["log_level"], line["status"]) for line in lines] == [("info", 499)]

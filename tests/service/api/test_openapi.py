@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,3 +185,27 @@ def _try_out(house: House, operation: Any, mode: GenerationMode, run: str, asked
 
     with contextlib.suppress(Unsatisfiable):  # nothing can be sent wrongly to an endpoint that takes nothing
         ask()
+
+
+def test_the_web_process_loads_no_solver() -> None:
+    """Nor Pyomo: not when it starts, reads a problem, or describes itself."""
+    script = """
+import sys, tempfile
+from models.catalogue import kinds
+from service.app import create_app
+from service.children import ChildPool
+from service.documents import read_problem
+from service.runs.bulletin import Bulletin
+from service.runs.database import Database
+from service.settings import Settings
+with tempfile.TemporaryDirectory() as folder:
+    database = Database(f"sqlite:///{folder}/quartermaster.db")
+    app = create_app(Settings(), database, ChildPool(0), Bulletin())
+    assert app.openapi()["paths"]
+    for kind in kinds().values():
+        assert "body" in read_problem(kind, kind.part("schema").example().model_dump_json().encode())
+    database.close()
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pyomo", "torch", "highspy", "ortools", "scipy"}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -6,12 +6,13 @@ import threading
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from service.api import quota, runs
 from service.runs.states import CancelMode
 from tests.service.api.conftest import MakeHouse
-from tests.service.api.house import House, infeasible, problem, solved
+from tests.service.api.house import House, infeasible, problem, served, solved
 
 KEY = "night-batch-7"
 
@@ -142,6 +143,18 @@ def test_a_preference_that_cannot_be_read_is_ignored(header: str, house: House) 
     found = house.post("/v1/runs", body(), Prefer=header)
     assert found.status_code == 202
     assert "preference-applied" not in found.headers
+
+
+def test_a_client_that_leaves_does_not_go_on_waiting(house: House) -> None:
+    run = house.run()["id"]
+    watch = house.app.state.service.watch
+    with served(house) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{url}/v1/runs/{run}", headers={"Prefer": "wait=60"}, timeout=0.3)
+        give_up = time.monotonic() + 30
+        while watch.waiting:
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
 
 
 def test_too_many_wait(make_house: MakeHouse) -> None:

@@ -112,7 +112,8 @@ def test_a_run_is_solved_verified_and_told(house: House) -> None:
 )
 def test_whatever_the_child_does_the_run_is_answered(house: House, seed: int, state: State, outcome: str, stop_reason: str) -> None:
     house.worker.start()
-    run = house.ended(house.accept(seed, time_limit_s=50.0 if seed == rogue.GROWING else 1.0, memory_gib=1.0))
+    ends_by_its_deadline = seed in (rogue.DEAF, rogue.DEAF_WITH_A_PLAN, rogue.DEAF_AND_REFUTED)
+    run = house.ended(house.accept(seed, time_limit_s=1.0 if ends_by_its_deadline else 50.0, memory_gib=1.0))
     assert (run.state, run.outcome, run.stop_reason) == (state, outcome, stop_reason)
     assert (run.failure is not None) == (seed in (rogue.CRASHING, rogue.CRASHING_WITH_A_PLAN, rogue.FAILING, rogue.WRONG))
     assert findings(house.database, [run.id]) == []
