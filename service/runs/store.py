@@ -12,21 +12,19 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, select, update
 
 from service.errors import Conflict, LeaseLost, NotFound
-from service.runs import states
+from service.runs import statements
 from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, NewRun, Note, Run, StoredProblem, packed, unpacked
 from service.runs.states import NEXT, TERMINAL, CancelMode, State
-from service.runs.tables import LEASED, QUEUED, answers, idempotency, incumbents, problems, run_events, runs
+from service.runs.tables import LEASED, answers, idempotency, incumbents, problems, run_events, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
-LEASED_STATES = sorted(states.LEASED)
 LOST = "its worker was lost"
 
 
@@ -35,32 +33,27 @@ def new_run_id() -> str:
     return f"run_{secrets.token_hex(12)}"
 
 
-def _insert(connection: Connection, table: Table) -> Any:  # noqa: ANN401  (the two dialects' own classes)
-    """An insert that can say what to do about a row that is there."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-
-
 # ---------------------------------------------------------------- problems and new runs
 
 
 def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> None:
-    """Keep a problem; the same content twice is one problem."""
+    """Keep a problem; the same content twice is one problem, as young as its last request, so that it is not forgotten meanwhile."""
+    now = time.time()
+    if connection.execute(statements.TOUCH_PROBLEM, {"in_tenant": tenant, "named": problem.id, "created_at": now}).rowcount:
+        return
     body, was_packed = packed(problem.body)
-    statement = _insert(connection, problems).on_conflict_do_nothing()
-    connection.execute(
-        statement,
-        {
-            "tenant": tenant,
-            "id": problem.id,
-            "kind": problem.kind,
-            "body": body,
-            "packed": was_packed,
-            "bytes": len(problem.body),
-            "warnings": json.dumps(problem.warnings),
-            "parent": problem.parent,
-            "created_at": time.time(),
-        },
-    )
+    values = {
+        "tenant": tenant,
+        "id": problem.id,
+        "kind": problem.kind,
+        "body": body,
+        "packed": was_packed,
+        "bytes": len(problem.body),
+        "warnings": json.dumps(problem.warnings),
+        "parent": problem.parent,
+        "created_at": now,
+    }
+    connection.execute(statements.add_problem(connection), values)
 
 
 def accept(connection: Connection, new: NewRun) -> Accepted:
@@ -76,22 +69,13 @@ def accept(connection: Connection, new: NewRun) -> Accepted:
     source = _cached(connection, new) if new.use_cache and new.cache_key is not None else None
     run = _insert_run(connection, new, source)
     if new.idempotency_key is not None:
-        connection.execute(
-            insert(idempotency),
-            {
-                "tenant": new.tenant,
-                "key": new.idempotency_key,
-                "fingerprint": new.fingerprint,
-                "run_id": new.id,
-                "created_at": run.created_at,
-            },
-        )
+        key = {"tenant": new.tenant, "key": new.idempotency_key, "fingerprint": new.fingerprint}
+        connection.execute(statements.INSERT_KEY, key | {"run_id": new.id, "created_at": run.created_at})
     return Accepted(run, replayed=False)
 
 
 def _replayed(connection: Connection, new: NewRun) -> Run | None:
-    key = (idempotency.c.tenant == new.tenant) & (idempotency.c.key == new.idempotency_key)
-    row = connection.execute(select(idempotency.c.fingerprint, idempotency.c.run_id).where(key)).first()
+    row = connection.execute(statements.KEY, {"in_tenant": new.tenant, "named": new.idempotency_key}).first()
     if row is None:
         return None
     if row.fingerprint != new.fingerprint:
@@ -102,9 +86,7 @@ def _replayed(connection: Connection, new: NewRun) -> Run | None:
 
 def _cached(connection: Connection, new: NewRun) -> Run | None:
     """The newest run that answered the same question."""
-    same = (runs.c.tenant == new.tenant) & (runs.c.cache_key == new.cache_key) & (runs.c.state == State.succeeded)
-    same &= runs.c.stop_reason.in_(["gap", "deadline"])  # the next one may have more memory, or better luck
-    row = connection.execute(select(runs).where(same).order_by(runs.c.position.desc()).limit(1)).mappings().first()
+    row = connection.execute(statements.ANSWERED, {"in_tenant": new.tenant, "asked": new.cache_key}).mappings().first()
     return Run.of(row) if row is not None else None
 
 
@@ -132,19 +114,20 @@ def _insert_run(connection: Connection, new: NewRun, source: Run | None) -> Run:
     if source is not None:
         values |= {name: getattr(source, name) for name in _FROM_CACHE}
         values |= {"state": State.succeeded, "cached": True, "answered_by": source.answered_by, "finished_at": now}
-    row = connection.execute(insert(runs).values(values).returning(*runs.c)).mappings().one()
-    made = Run.of(row)
+    made = Run.of(connection.execute(statements.INSERT_RUN, values).mappings().one())
     data = {"state": made.state} | ({"cached": True} if source is not None else {})
-    connection.execute(insert(run_events), {"position": made.position, "number": 1, "type": "state", "at": now, "data": json.dumps(data)})
+    first = {"position": made.position, "number": 1, "type": "state", "at": now, "data": json.dumps(data)}
+    connection.execute(statements.INSERT_EVENTS, first)
     return made
 
 
 # ---------------------------------------------------------------- reading one (also inside operations)
 
 
-def run_of(connection: Connection, tenant: str, run_id: str) -> Run:
-    """The run; raises NotFound, also when it is another tenant's."""
-    row = connection.execute(select(runs).where((runs.c.id == run_id) & (runs.c.tenant == tenant))).mappings().first()
+def run_of(connection: Connection, tenant: str, run_id: str, *, locked: bool = False) -> Run:
+    """The run; raises NotFound, also when it is another tenant's. ``locked``: nobody else changes it before the operation ends."""
+    statement = statements.LOCKED_RUN if locked else statements.RUN
+    row = connection.execute(statement, {"in_tenant": tenant, "named": run_id}).mappings().first()
     if row is None:
         raise NotFound(f"there is no run '{run_id}'", code="run_not_found")
     return Run.of(row)
@@ -152,7 +135,7 @@ def run_of(connection: Connection, tenant: str, run_id: str) -> Run:
 
 def problem_of(connection: Connection, tenant: str, problem_id: str) -> StoredProblem:
     """The problem; raises NotFound, also when it is another tenant's."""
-    row = connection.execute(select(problems).where((problems.c.id == problem_id) & (problems.c.tenant == tenant))).mappings().first()
+    row = connection.execute(statements.PROBLEM, {"in_tenant": tenant, "named": problem_id}).mappings().first()
     if row is None:
         raise NotFound(f"there is no problem '{problem_id}'", code="problem_not_found")
     return StoredProblem(row["id"], row["kind"], unpacked(row["body"], row["packed"]), tuple(json.loads(row["warnings"])), row["parent"])
@@ -160,14 +143,13 @@ def problem_of(connection: Connection, tenant: str, problem_id: str) -> StoredPr
 
 def part_of(connection: Connection, run: Run, part: str) -> bytes | None:
     """One part of a run's answer; None when it has none."""
-    where = (answers.c.position == run.answered_by) & (answers.c.part == part)
-    row = connection.execute(select(answers.c.body, answers.c.packed).where(where)).first()
+    row = connection.execute(statements.PART, {"at": run.answered_by, "named": part}).first()
     return unpacked(row.body, row.packed) if row is not None else None
 
 
 def incumbent_of(connection: Connection, position: int) -> Incumbent | None:
     """The best plan so far of an unfinished run."""
-    row = connection.execute(select(incumbents).where(incumbents.c.position == position)).mappings().first()
+    row = connection.execute(statements.INCUMBENT, {"at": position}).mappings().first()
     if row is None:
         return None
     return Incumbent(unpacked(row["plan"], row["packed"]), tuple(json.loads(row["objectives"])), row["seconds"], row["phase"])
@@ -182,17 +164,16 @@ def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int 
     A run that was lost ``attempts`` times, or was cancelled while it waited, may only be concluded from what is known. A
     tenant that has ``tenant_limit`` runs at work waits.
     """
-    queued = select(runs.c.position).where(QUEUED)
+    first = statements.NEXT
     if tenant_limit is not None:
-        at_work = select(runs.c.tenant).where(LEASED)
-        queued = queued.where(runs.c.tenant.not_in(at_work.group_by(runs.c.tenant).having(func.count() >= tenant_limit)))
-    first = queued.order_by(runs.c.priority.desc(), runs.c.position).limit(1).with_for_update(skip_locked=True)
+        at_work = select(runs.c.tenant).where(LEASED).group_by(runs.c.tenant).having(func.count() >= tenant_limit)
+        first = first.where(runs.c.tenant.not_in(at_work))
     position = connection.execute(first).scalar()
     if position is None:
         return None
-    started_at = func.coalesce(runs.c.started_at, time.time())
-    values = {"state": State.starting, "attempt": runs.c.attempt + 1, "worker": worker, "beat": 0, "started_at": started_at}
-    run = _changed(connection, position, values, {"state": State.starting})
+    now = time.time()
+    run = Run.of(connection.execute(statements.TAKE, {"at": position, "to": worker, "now": now}).mappings().one())
+    connection.execute(statements.INSERT_EVENTS, _event(run, "state", now, {"state": State.starting}))
     problem = problem_of(connection, run.tenant, run.problem_id)
     known = incumbent_of(connection, position)
     warm_start = _warm_start(connection, run) if known is None else None
@@ -203,23 +184,25 @@ def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int 
 def _warm_start(connection: Connection, run: Run) -> bytes | None:
     if run.warm_start_run is None:
         return None
-    row = connection.execute(select(runs).where((runs.c.id == run.warm_start_run) & (runs.c.tenant == run.tenant))).mappings().first()
+    row = connection.execute(statements.RUN, {"in_tenant": run.tenant, "named": run.warm_start_run}).mappings().first()
     return part_of(connection, Run.of(row), "plan") if row is not None else None
 
 
-def _changed(connection: Connection, position: int, values: Mapping[str, Any], data: Mapping[str, Any], kind: str = "state") -> Run:
+def _changed(connection: Connection, run: Run, values: Mapping[str, Any], data: Mapping[str, Any], kind: str = "state") -> Run:
     """The run after a change that also is its next event."""
-    statement = update(runs).where(runs.c.position == position).values(**values, events=runs.c.events + 1).returning(*runs.c)
-    run = Run.of(connection.execute(statement).mappings().one())
-    event = {"position": position, "number": run.events, "type": kind, "at": time.time(), "data": json.dumps(data)}
-    connection.execute(insert(run_events), event)
-    return run
+    changes = {"at": run.position, **values, "events": run.events + 1}
+    changed = Run.of(connection.execute(statements.CHANGE, changes).mappings().one())
+    connection.execute(statements.INSERT_EVENTS, _event(changed, kind, time.time(), data))
+    return changed
+
+
+def _event(run: Run, kind: str, at: float, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"position": run.position, "number": run.events, "type": kind, "at": at, "data": json.dumps(data)}
 
 
 def held(connection: Connection, lease: Lease) -> Run:
     """The run of a lease; raises LeaseLost when the lease is void."""
-    mine = (runs.c.position == lease.position) & (runs.c.attempt == lease.attempt) & (runs.c.worker == lease.worker)
-    row = connection.execute(select(runs).where(mine & runs.c.state.in_(LEASED_STATES)).with_for_update()).mappings().first()
+    row = connection.execute(statements.HELD, {"at": lease.position, "in_attempt": lease.attempt, "by": lease.worker}).mappings().first()
     if row is None:
         raise LeaseLost(f"the lease of run {lease.position}, attempt {lease.attempt}, is void")
     return Run.of(row)
@@ -252,15 +235,16 @@ def _noted(connection: Connection, run: Run, notes: Sequence[Note], values: Mapp
         _keep(connection, run, best)
     if not events:
         return run
-    changes |= {**values, "events": run.events + len(events)}
-    row = connection.execute(update(runs).where(runs.c.position == run.position).values(changes).returning(*runs.c)).mappings().one()
-    connection.execute(insert(run_events), events)
-    return Run.of(row)
+    changes |= {**values, "at": run.position, "events": run.events + len(events)}
+    changed = Run.of(connection.execute(statements.CHANGE, changes).mappings().one())
+    connection.execute(statements.INSERT_EVENTS, events)
+    return changed
 
 
 def _keep(connection: Connection, run: Run, found: Incumbent) -> None:
     plan, was_packed = packed(found.plan)
     values = {
+        "position": run.position,
         "attempt": run.attempt,
         "plan": plan,
         "packed": was_packed,
@@ -268,8 +252,7 @@ def _keep(connection: Connection, run: Run, found: Incumbent) -> None:
         "seconds": found.seconds,
         "phase": found.phase,
     }
-    statement = _insert(connection, incumbents).values(position=run.position, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["position"], set_=values))
+    connection.execute(statements.keep_incumbent(connection), values)
 
 
 def finish(connection: Connection, lease: Lease, answer: Answer, notes: Sequence[Note] = ()) -> Run:
@@ -286,8 +269,8 @@ def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note]
     parts = [(part, *packed(body)) for part, body in answer.parts.items()]
     if parts:
         rows = [{"position": run.position, "part": part, "body": body, "packed": was_packed} for part, body, was_packed in parts]
-        connection.execute(insert(answers), rows)
-    connection.execute(delete(incumbents).where(incumbents.c.position == run.position))
+        connection.execute(statements.INSERT_PARTS, rows)
+    connection.execute(statements.DROP_INCUMBENT, {"at": run.position})
     figures = {name: getattr(answer, name) for name in _FROM_CACHE}
     told = {"state": answer.state} | {name: figures[name] for name in ("outcome", "stop_reason", *_FIGURES, "verified")}
     last = Note("state", told, time.time(), state=answer.state)
@@ -312,7 +295,7 @@ def give_back(connection: Connection, seen: Run, why: str, attempts: int) -> Run
     One that was being cancelled, or was lost even while its plan was only to be concluded, ends here.
     """
     still = (runs.c.position == seen.position) & (runs.c.attempt == seen.attempt) & (runs.c.beat == seen.beat)
-    row = connection.execute(select(runs).where(still & runs.c.state.in_(LEASED_STATES)).with_for_update()).mappings().first()
+    row = connection.execute(select(runs).where(still & runs.c.state.in_(statements.LEASED_STATES)).with_for_update()).mappings().first()
     if row is None:
         return None
     run = Run.of(row)
@@ -325,14 +308,14 @@ def give_back(connection: Connection, seen: Run, why: str, attempts: int) -> Run
     if run.state is State.cancelling and (run.cancel_mode is CancelMode.discard or not known):
         return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message=why))
     values = {"state": State.queued, "worker": None, "losses": losses}
-    return _changed(connection, run.position, values, {"state": State.queued, "because": why})
+    return _changed(connection, run, values, {"state": State.queued, "because": why})
 
 
 def hand_back(connection: Connection, lease: Lease, why: str) -> Run:
     """A worker that stops returns its run in good order: that is no loss."""
-    held(connection, lease)
+    run = held(connection, lease)
     values = {"state": State.queued, "worker": None}
-    return _changed(connection, lease.position, values, {"state": State.queued, "because": why})
+    return _changed(connection, run, values, {"state": State.queued, "because": why})
 
 
 # ---------------------------------------------------------------- cancelling and forgetting
@@ -340,7 +323,7 @@ def hand_back(connection: Connection, lease: Lease, why: str) -> Run:
 
 def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -> Run:
     """Ask for the end of a run: a queued one is cancelled at once, a finished one stays as it is."""
-    run = run_of(connection, tenant, run_id)
+    run = run_of(connection, tenant, run_id, locked=True)
     if run.is_terminal:
         return run
     if run.state is State.queued:
@@ -348,11 +331,11 @@ def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -
         if known is None:
             return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message="cancelled before it began"))
         # An earlier attempt had found a plan: a worker concludes from it.
-        return _changed(connection, run.position, {"cancel_mode": mode}, {"cancel": mode}, "message")
+        return _changed(connection, run, {"cancel_mode": mode}, {"cancel": mode}, "message")
     values = {"state": State.cancelling, "cancel_mode": mode}
     if run.state is State.cancelling and run.cancel_mode is mode:
         return run
-    return _changed(connection, run.position, values, {"state": State.cancelling, "mode": mode})
+    return _changed(connection, run, values, {"state": State.cancelling, "mode": mode})
 
 
 def forget(connection: Connection, before: float, most: int = 500) -> int:
