@@ -24,6 +24,7 @@ from service import logs
 from service.children import ChildPool
 from service.errors import ServiceError
 from service.keys import count_active
+from service.protocol import Protocol
 from service.runs.bulletin import Bulletin
 from service.runs.worker import Worker
 from service.telemetry import Telemetry
@@ -199,7 +200,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -88,6 +88,11 @@ class Worker:
         with self._lock:
             return len(self._at_work)
 
+    @property
+    def alive(self) -> bool:
+        """Whether every thread of a started worker does its work."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
     def drain(self, seconds: float) -> None:
         """Claim nothing more, let the runs at work end for so long, hand the rest back, and stop."""
         self._stopping.set()
