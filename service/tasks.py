@@ -17,6 +17,7 @@ from models.garbage import collection_paused
 from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched, Unlimited
 from optimizer.limits import Limits
 from optimizer.result import Conflict, StopReason, relative_gap
+from optimizer.solve import UNEXPLAINED
 from optimizer.solve import conclude as concluded
 from optimizer.solve import explain as explained
 from optimizer.solve import solve as solved
@@ -140,7 +141,8 @@ def _answer(result: Result) -> dict[str, Any]:
     if result.plan is not None and result.certificate is not None:
         parts["plan"] = result.plan.model_dump_json().encode()
         parts["certificate"] = answers.body(answers.certificate_object(result.certificate))
-        parts["explanations"] = answers.body(answers.reasons_object(result.reasons))
+        if UNEXPLAINED not in result.message:  # whoever asks for what is missing has it worked out then
+            parts["explanations"] = answers.body(answers.reasons_object(result.reasons))
     if result.conflict is not None:
         parts["conflict"] = answers.body(answers.conflict_object(result.conflict))
     told = answers.summary(result)

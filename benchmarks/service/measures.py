@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLIENTS = 16
 RESTARTED_S = 30.0
+MOST_LOOKS = 3_000
 
 
 def _body(kind: str, problem: problems.Document, **fields: Any) -> bytes:  # noqa: ANN401  (fields of the request)
@@ -186,16 +187,60 @@ def deadlines(folder: Path, runs: int) -> dict[str, Any]:
     }
 
 
-async def _mixed(where: tuple[str, int], runs: int) -> list[str]:
-    stuck = json.dumps({"kind": "program", "problem": problems.knapsacks(50_000, 200, 8)}).encode()
-    busy = json.dumps({"kind": "placement", "problem": problems.gangs(200, 40, 3)}).encode()
+def cancels(folder: Path, runs: int) -> dict[str, Any]:
+    """Cancellations of searches that sit in presolve or at the root, where the solver does not listen."""
+    seconds: list[float] = []
+    states: list[str] = []
+
+    async def cancel(mine: Connection, number: int) -> None:
+        body = json.dumps({"problem_id": kept[0], "limits": {"time_limit_s": 60.0, "seed": number}, "cache": False}).encode()
+        run_id = (await mine.post("/v1/runs", body)).json()["id"]
+        for _ in range(MOST_LOOKS):
+            if (await mine.get(f"/v1/runs/{run_id}")).json()["state"] not in {"queued", "starting"}:
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2 + 0.1 * (number % 20))
+        mode = "discard" if number % 2 else "keep_best"
+        response = await mine.post(f"/v1/runs/{run_id}:cancel?mode={mode}", b"")
+        _expect(response.status in (200, 202), f"status {response.status}: {response.body[:300]!r}")
+        seconds.append(response.seconds)
+        states.append(response.json()["state"])
+
+    with House(folder) as house:
+        server = house.serve()
+        kept = asyncio.run(_kept(address(server), _stuck()))
+        asyncio.run(drive(2, runs, address(server), cancel))
+        wrong = audited(house)
+    late = sum(state != "cancelled" for state in states)
+    return {
+        "cancels": runs,
+        "answer_p50_s": round(percentile(seconds, 0.5), 3),
+        "answer_max_s": round(max(seconds), 3),
+        "not_over": late,
+        "wrong": wrong,
+    }
+
+
+def _stuck() -> bytes:
+    return json.dumps({"kind": "program", "problem": problems.knapsacks(50_000, 200, 8)}).encode()
+
+
+async def _kept(where: tuple[str, int], *bodies: bytes) -> list[str]:
+    """Ids of problems stored for many runs."""
     ids = []
     async with connection(*where) as mine:
-        kept = []
-        for body in (stuck, busy):
+        for body in bodies:
             response = await mine.post("/v1/problems", body)
             _expect(response.status in (200, 201), f"status {response.status}: {response.body[:300]!r}")
-            kept.append(response.json()["id"])
+            ids.append(response.json()["id"])
+    return ids
+
+
+async def _mixed(where: tuple[str, int], runs: int) -> list[str]:
+    busy = json.dumps({"kind": "placement", "problem": problems.gangs(200, 40, 3)}).encode()
+    kept = await _kept(where, _stuck(), busy)
+    ids = []
+    async with connection(*where) as mine:
         for number in range(runs):
             limits = {"time_limit_s": 1.0 + number % 5, "gap": 0.0, "seed": number}
             match number % 10:

@@ -86,6 +86,12 @@ ROWS = (
         (Target("runs", "at least", 1_000), Target("late_p99_s", "at most", 1.0), Target("wrong", "at most", 0)),
     ),
     Row(
+        "cancels",
+        "searches that sit in presolve are cancelled",
+        partial(measures.cancels, runs=40),
+        (Target("answer_max_s", "at most", 2.0), Target("not_over", "at most", 0), Target("wrong", "at most", 0)),
+    ),
+    Row(
         "soak",
         "20 minutes of mixed load",
         partial(soak.soak, seconds=1_200.0),

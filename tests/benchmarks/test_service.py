@@ -27,7 +27,7 @@ from tests.service.runs.requests import answer, incumbent_note, request, state_n
 
 def test_every_promise_has_a_row() -> None:
     names = {row.name for row in table.ROWS}
-    assert {"latency", "throughput", "intake", "deadlines", "kills", "bad-requests", "soak"} == names
+    assert {"latency", "throughput", "intake", "deadlines", "kills", "bad-requests", "cancels", "soak"} == names
 
 
 def test_added_latency_is_measured_beside_the_same_solve_here(tmp_path: Path) -> None:
@@ -47,6 +47,12 @@ def test_deadlines_are_measured_on_runs_that_reach_them(tmp_path: Path) -> None:
     assert found["runs"] == sum(found["outcomes"].values()) == 10
     assert found["reached_their_limit"] >= 3
     assert found["wrong"] == 0
+
+
+def test_cancels_are_measured_while_the_solver_does_not_listen(tmp_path: Path) -> None:
+    found = measures.cancels(tmp_path, 2)
+    assert (found["cancels"], found["wrong"]) == (2, 0)
+    assert found["answer_max_s"] > 0
 
 
 def test_a_short_soak_tells_its_figures(tmp_path: Path) -> None:
