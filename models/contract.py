@@ -3,7 +3,10 @@
 A kind is a folder in ``models/`` whose ``__init__`` says ``KIND = Kind(...)``. Everything else about it is found by
 file name, imported on first use: so listing kinds costs nothing, and reading a plan never loads a solver.
 
-    schema.py       Problem, Plan, Rule (a StrEnum of constraint names), example() -> Problem
+    schema.py       Problem, Plan, Rule (a StrEnum of constraint names), example() -> Problem; a Problem refuses what contradicts itself
+                    with ContradictionError
+    checks.py       warnings(problem) -> tuple[Warned, ...]      (optional: what is legal but suspicious)
+    examples.py     examples() -> dict[name, Problem], the usual one first      (optional)
     verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
     heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
     formulation.py  build, extract, start, size      (the exact program; LINKING and HASTENING name rows that are no rules);
@@ -121,11 +124,26 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something legal but suspicious in a problem: a JSON pointer, a stable code, what is wrong and the cure."""
+    """Something wrong with a problem, or legal but suspicious: a JSON pointer, a stable code, what is wrong and the cure."""
 
     pointer: str
     code: str
     detail: str
+
+
+class ContradictionError(ValueError):
+    """A problem that contradicts itself, in ways that no field can see alone; at least one mistake.
+
+    A ValueError, so that Pydantic takes it for a mistake in the document, and keeps it: whoever tells of the mistake finds the
+    places and the codes in it.
+    """
+
+    def __init__(self, *mistakes: Warned) -> None:
+        super().__init__(*mistakes)
+        self.mistakes = mistakes
+
+    def __str__(self) -> str:
+        return "\n".join(f"{mistake.pointer}: {mistake.detail}" for mistake in self.mistakes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

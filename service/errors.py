@@ -3,6 +3,7 @@
     ServiceError
      +-- BadRequest 400      MissingKey 401      Forbidden 403      NotFound 404      NotAcceptable 406
      +-- Conflict 409        TooLarge 413        WrongMediaType 415  Unprocessable 422
+     |   (408 and 431 stand where they are found: service.api.middleware, service.protocol)
      +-- TooMany 429         Unavailable 503     (both say when to try again)
      +-- LeaseLost           inside the service only: another worker has the run
 

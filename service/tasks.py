@@ -154,7 +154,7 @@ def _answer(result: Result) -> dict[str, Any]:
 
 
 def validate(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """Read a problem: {kind, body}; its canonical JSON with warnings, or {"errors": findings}."""
+    """Read a problem: {kind, body}; what ``service.documents.read_problem`` says of it."""
     from service.documents import read_problem
 
     with collection_paused():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.contract import Warned
+from models.contract import ContradictionError, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Sized
@@ -31,11 +31,11 @@ def check_problem(problem: Problem) -> None:
     """Refuses a program that contradicts itself.
 
     Raises:
-        ValueError: one line ``<JSON pointer>: <what is wrong>; <cure>`` for each of the first MAX_ERRORS mistakes.
+        ContradictionError: with the first MAX_ERRORS mistakes.
     """
     found = errors(problem)
     if found:
-        raise ValueError("\n".join(f"{finding.pointer}: {finding.detail}" for finding in found))
+        raise ContradictionError(*found)
 
 
 def errors(problem: Problem) -> tuple[Warned, ...]:

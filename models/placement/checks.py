@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from models.contract import TOLERANCE, Warned
+from models.contract import TOLERANCE, ContradictionError, Warned
 from models.vocabulary import LARGEST_QUANTITY, Level
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def check_problem(problem: Problem) -> None:
     """Refuses a problem that contradicts itself.
 
     Raises:
-        ValueError: one line ``<JSON pointer>: <what is wrong>; <cure>`` for each of the first MAX_ERRORS mistakes.
+        ContradictionError: with the first MAX_ERRORS mistakes.
     """
     found = errors(problem)
     if found:
-        raise ValueError("\n".join(f"{finding.pointer}: {finding.detail}" for finding in found))
+        raise ContradictionError(*found)
 
 
 def errors(problem: Problem) -> tuple[Warned, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from service import answers
 from service.api import examples
-from service.api.failures import responses
-from service.api.lookup import Caller, RunId, part, reading, run_named
-from service.api.schemas import CertificateShown, ConflictShown, Explanations, Sensitivity
+from service.api.failures import OF_CHILDREN, responses
+from service.api.lookup import Caller, RunId, ended, part, reading, run_named
+from service.api.schemas import CertificateShown, ConflictShown, Explanations, MetricsShown, Sensitivity, TraceShown
 from service.api.shown import VERSION, as_json, log_lines, spliced
 from service.api.state import Service, service_of
-from service.errors import NotFound, Unprocessable
+from service.errors import NotFound, Unavailable, Unprocessable
 from service.runs import queries, store
 
 if TYPE_CHECKING:
@@ -70,6 +73,30 @@ async def get_conflict(request: Request, run_id: RunId, caller: Reader) -> Respo
     return await _shown(request, caller, run_id, "conflict")
 
 
+@router.get(
+    "/metrics",
+    operation_id="get_run_metrics",
+    summary="The plan in figures, and where the time went",
+    response_model=MetricsShown,
+    responses={200: examples.response(examples.metrics), **responses(404, 409)},
+)
+async def get_run_metrics(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """Figures of the plan as its kind names them, and the seconds of each phase of the solve; a cached answer has those of the first."""
+    return await _shown(request, caller, run_id, "metrics")
+
+
+@router.get(
+    "/trace",
+    operation_id="get_trace",
+    summary="How plan and bound came together",
+    response_model=TraceShown,
+    responses={200: examples.response(examples.trace), **responses(404, 409)},
+)
+async def get_trace(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """Value of the best plan, bound and gap of the first goal at each moment of the solve when one of them got better: a chart of it."""
+    return await _shown(request, caller, run_id, "trace")
+
+
 async def _shown(request: Request, caller: Caller, run_id: str, name: str) -> Response:
     run, body = await part(service_of(request), caller, run_id, name)
     return spliced({"schema_version": VERSION, "run": run.id}, body)
@@ -80,7 +107,7 @@ async def _shown(request: Request, caller: Caller, run_id: str, name: str) -> Re
     operation_id="get_explanations",
     summary="Why the plan is as it is",
     response_model=Explanations,
-    responses={200: examples.response(examples.explanations), **responses(404, 409, 413, 422)},
+    responses={200: examples.response(examples.explanations), **responses(404, 409, *OF_CHILDREN)},
 )
 async def get_explanations(
     request: Request,
@@ -88,16 +115,36 @@ async def get_explanations(
     caller: Reader,
     subject: Annotated[str | None, Query(min_length=1, max_length=253, description="Only about this id of the problem.")] = None,
 ) -> Response:
-    """Reasons in sentences, each with the rule and the ids that it is about; those about one `subject` are worked out anew."""
-    if subject is None:
-        return await _shown(request, caller, run_id, "explanations")
+    """Reasons in sentences, each with the rule and the ids that it is about.
+
+    Those about one `subject` are worked out anew; so are all, once, when the time limit of the run left no time for them.
+    """
     service = service_of(request)
+    if subject is None:
+        return await _explained(service, caller, run_id)
     run, payload = await _solved(service, caller, run_id)
-    payload |= {"subject": subject, "seconds": EXPLAIN_S}
-    found = await service.helped("service.tasks:explain", payload, deadline_s=EXPLAIN_S + SLACK_S, what="explaining the plan")
+    found = await _explain(service, payload, subject)
     if "unknown_subject" in found:
         raise NotFound(f"there is nothing called '{subject}' to explain; name one of the problem's own ids", code="unknown_subject")
     return as_json({"schema_version": VERSION, "run": run.id, **found})
+
+
+async def _explained(service: Service, caller: Caller, run_id: str) -> Response:
+    """All reasons: those kept with the plan, or worked out and kept now, where the time limit had left no time for them."""
+    run = await run_named(service, caller, run_id)
+    ended(run)
+    body = await service.read(partial(store.part_of, run=run, part="explanations"))
+    if body is None:
+        run, payload = await _solved(service, caller, run_id)
+        body = answers.body(await _explain(service, payload, None))
+        with contextlib.suppress(Unavailable):
+            await service.write(partial(store.keep_part, run=run, part="explanations", body=body))
+    return spliced({"schema_version": VERSION, "run": run.id}, body)
+
+
+async def _explain(service: Service, payload: dict[str, Any], subject: str | None) -> dict[str, Any]:
+    asked = payload | {"subject": subject, "seconds": EXPLAIN_S}
+    return await service.helped("service.tasks:explain", asked, deadline_s=EXPLAIN_S + SLACK_S, what="explaining the plan")
 
 
 @router.get(
@@ -105,15 +152,33 @@ async def get_explanations(
     operation_id="get_sensitivity",
     summary="What one more of each limit is worth",
     response_model=Sensitivity,
-    responses={200: examples.response(examples.sensitivity), **responses(404, 409, 413, 422)},
+    responses={200: examples.response(examples.sensitivity), **responses(404, 409, *OF_CHILDREN)},
 )
 async def get_sensitivity(request: Request, run_id: RunId, caller: Reader) -> Response:
-    """For each limit that matters: the worth of one more unit, in the unit of the first goal, and how far that holds."""
+    """For each limit that matters: the worth of one more unit, in the unit of the first goal, and how far that holds.
+
+    The first question takes a solve; the answer is kept with the run.
+    """
     service = service_of(request)
+    run = await run_named(service, caller, run_id)
+    ended(run)
+    body = await service.read(partial(store.part_of, run=run, part="sensitivity"))
+    if body is None:
+        body = await _sensitivity(service, caller, run_id)
+    return spliced({"schema_version": VERSION, "run": run.id}, body)
+
+
+async def _sensitivity(service: Service, caller: Caller, run_id: str) -> bytes:
+    """The sensitivity, computed, and kept if there was time for all of it: what was cut short may be better the next time."""
     run, payload = await _solved(service, caller, run_id)
     payload["limits"] = run.limits | {"time_limit_s": SENSITIVITY_S}
+    began = time.monotonic()
     found = await service.helped("service.tasks:sensitivity", payload, deadline_s=SENSITIVITY_S + SLACK_S, what="the sensitivity analysis")
-    return as_json({"schema_version": VERSION, "run": run.id, **found})
+    body = answers.body(found)
+    if time.monotonic() - began < SENSITIVITY_S:
+        with contextlib.suppress(Unavailable):  # it is there for who asked, kept or not
+            await service.write(partial(store.keep_part, run=run, part="sensitivity", body=body))
+    return body
 
 
 async def _solved(service: Service, caller: Caller, run_id: str) -> tuple[Run, dict[str, Any]]:
@@ -128,7 +193,7 @@ async def _solved(service: Service, caller: Caller, run_id: str) -> tuple[Run, d
     operation_id="get_model",
     summary="The exact program as an MPS file",
     response_class=PlainTextResponse,
-    responses={200: examples.text_response("An MPS file.", examples.MPS), **responses(404, 413, 422)},
+    responses={200: examples.text_response("An MPS file.", examples.MPS), **responses(404, *OF_CHILDREN)},
 )
 async def get_model(request: Request, run_id: RunId, caller: Reader) -> Response:
     """The exact linear or integer program of the run's problem, for the first goal, as other solvers read it."""

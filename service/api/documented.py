@@ -11,9 +11,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from models.catalogue import kinds
+from service.api import examples
 from service.api.kinds import shown
-from service.api.requests import ProblemRequest, ProgramText, RunRequest
+from service.api.requests import ProblemRequest, RunRequest
 from service.api.schemas import EventPage, ProblemDocument
+from service.documents.problems import ProgramText
 
 REF = "#/components/schemas/"
 OPEN = frozenset({"/healthz", "/readyz"})  # they ask for no key
@@ -93,10 +95,7 @@ def _by_kind(request: dict[str, Any], *, needs_kind: bool) -> dict[str, Any]:
     fields = {name: schema for name, schema in request["properties"].items() if name not in ("kind", "problem", "problem_id")}
     choices = []
     for name in sorted(kinds()):
-        problem: dict[str, Any] = {"$ref": f"{REF}{name}.Problem"}
-        if name == "program":
-            problem = {"anyOf": [problem, {"$ref": f"{REF}ProgramText"}]}
-        properties = {"kind": {"const": name, "type": "string"}, "problem": problem, **fields}
+        properties = {"kind": {"const": name, "type": "string"}, "problem": examples.problem_schema(name), **fields}
         choices.append(_closed(properties, ["kind", "problem"]))
     if not needs_kind:
         named = {"kind": {"type": "string", "enum": sorted(kinds())}, "problem_id": {"type": "string", "pattern": r"^prob_[0-9a-f]{32}$"}}

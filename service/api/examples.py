@@ -62,6 +62,12 @@ def problem(kind: str) -> dict[str, Any]:
     return as_object(kinds()[kind].part("schema").example())
 
 
+def problem_schema(kind: str) -> dict[str, Any]:
+    """The forms in which a problem of the kind may be sent."""
+    found = {"$ref": f"#/components/schemas/{kind}.Problem"}
+    return {"anyOf": [found, {"$ref": "#/components/schemas/ProgramText"}]} if kind == "program" else found
+
+
 def usual_kind() -> str:
     """The kind whose example stands where there is room for one."""
     return min(kinds())
@@ -153,6 +159,17 @@ def create_run() -> dict[str, Any]:
     }
 
 
+def validate() -> dict[str, Any]:
+    """Body of ``validate_problem``: the problem, or an object that holds nothing else."""
+    forms = [problem_schema(name) for name in sorted(kinds())]
+    holder = {"type": "object", "required": ["problem"], "additionalProperties": False, "properties": {"problem": {"anyOf": forms}}}
+    told = {
+        usual_kind(): {"summary": "A problem of this kind.", "value": problem(usual_kind())},
+        "as_in_runs": {"summary": "The same as a field, as in POST /v1/runs.", "value": {"problem": problem(usual_kind())}},
+    }
+    return body({"anyOf": [*forms, holder]}, told)
+
+
 def body(schema: str | dict[str, Any], examples: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
     """A request body with its examples."""
     found = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
@@ -165,7 +182,7 @@ def body(schema: str | dict[str, Any], examples: dict[str, Any], media_type: str
 def run() -> dict[str, Any]:
     """A run that has ended."""
     here = f"/v1/runs/{RUN_ID}"
-    parts = ("plan", "certificate", "explanations", "conflict", "sensitivity", "log", "events")
+    parts = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "log", "events")
     return {
         "schema_version": 1,
         "id": RUN_ID,
@@ -269,6 +286,22 @@ def sensitivity() -> dict[str, Any]:
         "left_out": 0,
         "message": "",
     }
+
+
+def metrics() -> dict[str, Any]:
+    """A plan's figures, and where the time went."""
+    figures = {"placed_jobs": 7.0, "allocated_gpus": 24.0, "capacity_gpus": 40.0}
+    spent = {"heuristic": 0.004, "build": 0.021, "solve": 0.017, "verify": 0.002, "explain": 0.009}
+    return {"schema_version": 1, "run": RUN_ID, "metrics": figures, "seconds_by_phase": spent}
+
+
+def trace() -> dict[str, Any]:
+    """A plan, and the bound that proves it best."""
+    steps = [
+        {"seconds": 0.018, "phase": "heuristic", "incumbent": 118.0, "bound": None, "gap": None},
+        {"seconds": 0.042, "phase": "placed_value", "incumbent": 118.0, "bound": 118.0, "gap": 0.0},
+    ]
+    return {"schema_version": 1, "run": RUN_ID, "trace": steps}
 
 
 def kept() -> dict[str, Any]:

@@ -13,21 +13,33 @@ from starlette.exceptions import HTTPException
 
 from service import errors as kinds_of
 from service.auth import error_headers
-from service.documents.complaints import pointer
-from service.errors import BadRequest, Finding, MethodNotAllowed, NotFound, ServiceError
+from service.documents.complaints import of_parameter
+from service.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
+from service.protocol import HeadTooLarge
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
 PROBLEM_JSON = "application/problem+json"
+MOST_TOLD = 20
 EXAMPLE_ID = "5f2d8e6a01b94c37"
 log = structlog.get_logger(__name__)
 
+
+class BodyTimeoutError(ServiceError):
+    """The client did not send what it had announced."""
+
+    status, code, title = 408, "body_timeout", "Request timeout"
+
+
 BY_STATUS: dict[int, type[ServiceError]] = {
     found.status: found
-    for found in vars(kinds_of).values()
-    if isinstance(found, type) and issubclass(found, ServiceError) and found not in (ServiceError, kinds_of.LeaseLost)
+    for found in (*vars(kinds_of).values(), BodyTimeoutError, HeadTooLarge)
+    if isinstance(found, type) and issubclass(found, ServiceError) and found is not kinds_of.LeaseLost
 }
+OF_ALL = (400, 401, 403, 429, HeadTooLarge.status, 500, 503)
+OF_BODIES = (408, 413, 415)  # of every endpoint that reads a body
+OF_CHILDREN = (413, 422)  # of every endpoint that has a child process compute something
 
 
 def problem(error: ServiceError, request_id: str, headers: dict[str, str] | None = None) -> Response:
@@ -52,11 +64,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
 async def _not_valid(request: Request, error: Exception) -> Response:
     """A parameter of the path, the query or a header."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    found = []
-    for detail in error.errors():
-        message = str(detail["msg"])
-        found.append(Finding(pointer(tuple(detail["loc"])), str(detail["type"]), f"{message[:1].lower()}{message[1:]}; correct it"))
-    refused = BadRequest(f"{found[0].pointer}: {found[0].detail}" if found else "a parameter is wrong", errors=tuple(found[:20]))
+    found = [of_parameter(detail) for detail in error.errors()]
+    refused = BadRequest(found[0].line if found else "a parameter is wrong", errors=tuple(one.finding for one in found[:MOST_TOLD]))
     return problem(refused, request.state.request_id)
 
 
@@ -86,14 +95,12 @@ def _methods(paths: dict[str, dict[str, Any]], path: str) -> list[str]:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint's documentation says of its failures; 401, 403, 429 and 503 can come from every one that asks who calls."""
+    """What an endpoint's documentation says of its failures; those of ``OF_ALL`` can come from every one that asks who calls."""
     told: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 400, 401, 403, 429, 503}):
+    for status in sorted({*statuses, *OF_ALL}):
         kind = BY_STATUS[status]
         sample = kind((kind.__doc__ or "").split("\n", maxsplit=1)[0], retry_after_s=1 if status in (429, 503) else None)
-        content = {
-            "schema": {"$ref": "#/components/schemas/ProblemDocument"},
-            "example": sample.body() | {"request_id": EXAMPLE_ID},
-        }
+        known = {"request_id": EXAMPLE_ID} if kind is not HeadTooLarge else {}  # refused before it was read
+        content = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "example": sample.body() | known}
         told[status] = {"description": kind.title, "content": {PROBLEM_JSON: content}}
     return told

@@ -56,6 +56,8 @@ def ended(run: Run) -> None:
 
 
 def _why(run: Run, name: str) -> str:
+    if name in ("metrics", "trace"):
+        return f": it ended before anything was solved{f' ({run.message})' if run.message else ''}"
     if name == "conflict":
         return f": it ended with outcome {run.outcome}, and only a problem proved infeasible has one"
     if run.outcome == "infeasible":

@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 
 from service.api.entropy import Entropy
-from service.api.failures import problem
+from service.api.failures import BodyTimeoutError, problem
 from service.errors import BadRequest, ServiceError, TooLarge, WrongMediaType
 from service.tracing import parse_traceparent
 
@@ -36,12 +36,6 @@ QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few second
 FAILED = 500
 LEFT = 499  # in logs and figures: the client closed the connection before it had sent its request
 access = structlog.get_logger("access")
-
-
-class BodyTimeoutError(ServiceError):
-    """The client did not send what it had announced."""
-
-    status, code, title = 408, "body_timeout", "Request timeout"
 
 
 class Surroundings:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from models.catalogue import kinds
 from service.api import examples
-from service.api.failures import responses
+from service.api.failures import OF_BODIES, responses
 from service.api.intake import READING_S, as_findings, media_type, refused, require_json, stored, taken
 from service.api.lookup import Caller, ProblemId, reading, solving
 from service.api.schemas import ProblemKept, ProblemShown
@@ -41,7 +41,7 @@ _ANY_OBJECT = {"type": "object", "description": "A JSON merge patch (RFC 7396): 
     summary="Keep a problem",
     status_code=201,
     response_model=ProblemKept,
-    responses={**KEPT, **responses(413, 415, 422)},
+    responses={**KEPT, **responses(*OF_BODIES, 422)},
     openapi_extra=examples.body(
         "ProblemRequest",
         {name: {"summary": kind.summary, "value": {"kind": name, "problem": examples.problem(name)}} for name, kind in kinds().items()},
@@ -102,7 +102,7 @@ async def get_problem(request: Request, problem_id: ProblemId, caller: Annotated
     summary="Make a changed copy of a kept problem",
     status_code=201,
     response_model=ProblemKept,
-    responses={**KEPT, **responses(404, 413, 415, 422)},
+    responses={**KEPT, **responses(404, *OF_BODIES, 422)},
     openapi_extra=examples.body(
         _ANY_OBJECT, {"nothing": {"summary": "Changes nothing: the child is the problem itself.", "value": {}}}, MERGE_PATCH
     ),

@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field
 from models.catalogue import kinds
 from models.vocabulary import Document
 from optimizer.limits import LARGEST_SEED
-from service.documents.complaints import InvalidError, Mistake
+from service.documents.complaints import InvalidError, Mistake, below
 from service.documents.json_text import strictly_loaded
-from service.documents.problems import checked, told
+from service.documents.problems import PROBLEM, given, told
 from service.documents.reading import validated
 
 if TYPE_CHECKING:
@@ -40,15 +40,6 @@ class LimitsAsked(Document):
     memory_gib: float | None = Field(
         default=None, gt=0, le=1e6, description="Most memory of the search in GiB; the service's own limit may be lower."
     )
-
-
-class ProgramText(Document):
-    """A linear or mixed-integer program as the text of a file."""
-
-    model_config = ConfigDict(title="Program text")
-
-    format: Literal["mps", "lp"] = Field(description="MPS (free or fixed), or CPLEX LP.")
-    text: str = Field(min_length=1, description="The file's content.")
 
 
 class ProblemRequest(Document):
@@ -91,12 +82,8 @@ def take_apart(what: str, data: bytes) -> dict[str, Any]:
     if request.problem is None:
         return found
     kind = kind_named(request.kind)
-    if kind.name == "program" and isinstance(request.problem, dict) and "text" in request.problem:
-        with _below_problem():
-            found["program"] = validated(ProgramText, request.problem).model_dump()
-        return found
-    with _below_problem():
-        return found | checked(kind, request.problem)
+    with below(f"/{PROBLEM}"):
+        return found | given(kind, request.problem)
 
 
 def read_request(payload: dict[str, Any], _send: Callable[[Any], None], _cancel: threading.Event) -> dict[str, Any]:
@@ -123,15 +110,3 @@ def kind_named(name: str | None) -> Kind:
         shown = json.dumps(name[:60], ensure_ascii=False)
         raise InvalidError([Mistake("/kind", "", "unknown_kind", f"there is no kind {shown}; the kinds are: {', '.join(sorted(known))}")])
     return known[name]
-
-
-class _below_problem:  # noqa: N801  (used like a function)
-    """Puts /problem in front of the pointers of an InvalidError."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, InvalidError):
-            moved = [Mistake(f"/problem{one.place}", one.owner, one.code, one.what) for one in error.mistakes]
-            raise InvalidError(moved) from None

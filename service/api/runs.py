@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from models.catalogue import kinds
 from service.api import examples
-from service.api.failures import responses
+from service.api.failures import OF_BODIES, responses
 from service.api.forms import read_form
 from service.api.intake import (
     cache_key,
@@ -61,7 +61,7 @@ WAIT_DOC = "`wait=N` answers when the run has ended, or after N seconds (RFC 724
     responses={
         200: examples.response(examples.run, "The run has ended: from the cache, or within the time of `Prefer: wait=N`.", RunShown),
         202: examples.response(examples.accepted, "The run is stored and will be solved; Location says where to look."),
-        **responses(404, 406, 409, 413, 415, 422),
+        **responses(*OF_BODIES, 409, 422),
     },
     openapi_extra=examples.create_run(),
 )

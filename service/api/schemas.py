@@ -37,7 +37,7 @@ class ProblemDocument(Shown):
     code: str = Field(description="Stable; programs may compare it.")
     detail: str
     errors: list[FindingShown]
-    request_id: str
+    request_id: str | None = Field(default=None, description="As in X-Request-Id; absent when the head of the request was refused unread.")
     retry_after_s: float | None = Field(default=None, description="When to ask again.")
 
 
@@ -78,7 +78,8 @@ class KindShown(Shown):
     kind: str
     summary: str
     schemas: Schemas = Field(alias="schema", description="JSON Schemas of problem and plan.")
-    example: Example
+    example: Example = Field(description="The usual one.")
+    examples: dict[str, Example] = Field(description="All of them by name; empty for a kind that has only the usual one.")
     page: str = Field(description="The kind's page: the decision, its rules and goals, in Markdown.")
 
 
@@ -278,6 +279,33 @@ class Sensitivity(Shown):
     meaning: dict[str, str]
     left_out: int = Field(description="Limits that are not told: they are worth no more than those that are.")
     message: str = Field(description="What could not be told, and why; empty when there is nothing to say.")
+
+
+class MetricsShown(Shown):
+    """A plan's key figures, recomputed from the plan alone, and where the time of the solve went."""
+
+    schema_version: Version
+    run: str
+    metrics: dict[str, float | None] = Field(description="By name; empty where there is no plan.")
+    seconds_by_phase: dict[str, float]
+
+
+class StepShown(Shown):
+    """How far the first goal was at one moment. A number that was not known yet is null."""
+
+    seconds: float = Field(description="Since the solve began.")
+    phase: str
+    incumbent: float | None
+    bound: float | None
+    gap: float | None
+
+
+class TraceShown(Shown):
+    """How plan and bound came together."""
+
+    schema_version: Version
+    run: str
+    trace: list[StepShown]
 
 
 class Health(Shown):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from models import catalogue
 from service.cli.errors import BadInputError
 from service.cli.remote import Server, service_at
-from service.documents.problems import as_object
+from service.documents.problems import as_object, examples_of
 
 if TYPE_CHECKING:
     from models.contract import Kind
+    from models.vocabulary import Document
 
 KindName = Annotated[
     str, typer.Argument(metavar="KIND", help="The kind of decision; `quartermaster kinds` lists them.", show_default=False)
@@ -66,25 +67,21 @@ def example(kind: KindName, name: ExampleName = None, server: Server = None) -> 
     """Print a small problem of a kind to start from."""
     with service_at(server) as service:
         if service is not None:
-            if name is not None:
-                raise BadInputError(f"a service has one example of each kind; leave '{name}' out, or leave --server out")
-            typer.echo(json.dumps(service.client.kind(kind).example.problem, indent=1, ensure_ascii=False))
-            return
-    found = kind_called(kind)
-    if name is None:
-        typer.echo(as_json(found.part("schema").example()))
-        return
-    named = found.part("examples").examples() if found.has("examples") else {}
-    if name not in named:
+            shown = service.client.kind(kind)
+            usual, named = shown.example.problem, {title: one.problem for title, one in shown.examples.items()}
+        else:
+            found = kind_called(kind)
+            usual, named = as_object(found.part("schema").example()), examples_of(found)
+    if name is not None and name not in named:
         offered = f"its examples are: {', '.join(named)}" if named else "it has one example; leave the name out"
         raise BadInputError(f"{kind} has no example called '{name}'; {offered}")
-    typer.echo(as_json(named[name]))
+    typer.echo(_text(named[name] if name is not None else usual))
 
 
-def as_json(document: object) -> str:
+def as_json(document: Document) -> str:
     """A problem as a person would write it: fields that say nothing beyond their default are left out."""
-    from models.vocabulary import Document
+    return _text(as_object(document))
 
-    if not isinstance(document, Document):
-        raise TypeError(f"{type(document).__name__} is not a document")
-    return json.dumps(as_object(document), indent=1, ensure_ascii=False)
+
+def _text(problem: dict[str, Any]) -> str:
+    return json.dumps(problem, indent=1, ensure_ascii=False)

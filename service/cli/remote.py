@@ -8,7 +8,8 @@ import os
 import re
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from models.contract import Kind
     from models.vocabulary import Document
-    from service.client import Client, ClientError, EventView, ReasonView, RunView
+    from service.client import Client, ClientError, ReasonView, RunView
+
+T = TypeVar("T")
 
 KEY_VARIABLE = "QUARTERMASTER_API_KEY"
 RUN_ID = re.compile(r"run_[0-9a-f]{24}")
@@ -141,8 +144,8 @@ class Remote:
             run = self.client.submit(kind.name, problem, **asked)
             complain(f"{run.id} on {self.client.base_url}")
             threading.Thread(target=self._cancel_when, args=(run.id, cancel, done), name="canceller", daemon=True).start()
-            trace = self._followed(run, on_progress)
-            return self.result(kind, problem, self.client.wait(run.id), trace)
+            self._follow(run, on_progress)
+            return self.result(kind, problem, self.client.wait(run.id))
         except KeyboardInterrupt:
             if run is not None:
                 self._end(run.id, "discard", 0.0)
@@ -154,19 +157,16 @@ class Remote:
         finally:
             done.set()
 
-    def _followed(self, run: RunView, on_progress: Callable[[Progress], None] | None) -> list[Progress]:
-        """The convergence, told step by step, to the end of the run."""
-        trace: list[Progress] = []
+    def _follow(self, run: RunView, on_progress: Callable[[Progress], None] | None) -> None:
+        """Tell of the run step by step, to its end."""
+        nothing = last = Progress(0.0, "")
         for event in self.client.events(run.id):
             if event.type in {"incumbent", "bound"}:
-                trace.append(_step(event))
+                last = Progress(event.seconds or 0.0, event.phase or "", event.objective, event.bound, event.gap)
             elif event.state == "queued":
-                trace.clear()  # its worker was lost: the clock begins anew
+                last = nothing  # its worker was lost: the clock begins anew
             if on_progress is not None:
-                last = trace[-1] if trace else Progress(0.0, "")
-                phase = event.state.value if event.state is not None else last.phase
-                on_progress(Progress(last.seconds, phase, last.incumbent, last.bound, last.gap))
-        return trace
+                on_progress(replace(last, phase=event.state.value) if event.state is not None else last)
 
     def _cancel_when(self, run_id: str, cancel: threading.Event, done: threading.Event) -> None:
         while not cancel.wait(LOOK_S):
@@ -187,7 +187,7 @@ class Remote:
 
     # ------------------------------------------------------------ answers
 
-    def result(self, kind: Kind, problem: Document, run: RunView, trace: Iterable[Progress] = ()) -> Result:
+    def result(self, kind: Kind, problem: Document, run: RunView) -> Result:
         """The answer of a run that has ended, as a solve here would return it; its plan is verified here once more."""
         known: dict[str, Any] = {"plan": None, "certificate": None, "verdict": None}
         outcome, failure = Outcome(run.outcome or "no_plan"), run.failure
@@ -207,7 +207,8 @@ class Remote:
             outcome=outcome,
             stop_reason=StopReason(run.stop_reason or ("cancelled" if run.state == "cancelled" else "crash")),
             seconds=run.seconds or 0.0,
-            trace=tuple(trace),
+            seconds_by_phase=self._seconds_by_phase(run.id),
+            trace=self._trace(run.id),
             message=run.message,
             failure=failure,
             **known,
@@ -257,21 +258,31 @@ class Remote:
         return Certificate(goals, _known(told.largest_violation, math.inf), told.verified, told.strategy, told.seed, told.versions)
 
     def _conflict(self, run_id: str) -> Conflict | None:
-        from service.client import NotFound
+        told = _if_there(self.client.conflict, run_id)
+        return Conflict(tuple((entry.rule, entry.ids) for entry in told.rules), told.repairs, told.status) if told is not None else None
 
-        try:
-            told = self.client.conflict(run_id)
-        except NotFound:
-            return None
-        return Conflict(tuple((entry.rule, entry.ids) for entry in told.rules), told.repairs, told.status)
+    def _seconds_by_phase(self, run_id: str) -> dict[str, float]:
+        told = _if_there(self.client.metrics, run_id)
+        return told.seconds_by_phase if told is not None else {}
+
+    def _trace(self, run_id: str) -> tuple[Progress, ...]:
+        """The convergence of the solve that found the answer, also where the run itself got it from the cache."""
+        told = _if_there(self.client.trace, run_id) or ()
+        return tuple(Progress(step.seconds, step.phase, step.incumbent, step.bound, step.gap) for step in told)
+
+
+def _if_there(ask: Callable[[str], T], run_id: str) -> T | None:
+    """A part of a run's answer; None where the run has none."""
+    from service.client import NotFound
+
+    try:
+        return ask(run_id)
+    except NotFound:
+        return None
 
 
 def _known(value: float | None, unknown: float) -> float:
     return value if value is not None else unknown
-
-
-def _step(event: EventView) -> Progress:
-    return Progress(event.seconds or 0.0, event.phase or "", event.objective, event.bound, event.gap)
 
 
 def _reasons(told: Iterable[ReasonView]) -> tuple[Reason, ...]:

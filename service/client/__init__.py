@@ -34,10 +34,12 @@ from service.client.views import (
     KindView,
     LimitsView,
     ListedKindView,
+    MetricsView,
     ProblemView,
     ReasonView,
     RuleView,
     RunView,
+    StepView,
     ValidityView,
 )
 
@@ -58,6 +60,7 @@ __all__ = [
     "KindView",
     "LimitsView",
     "ListedKindView",
+    "MetricsView",
     "NotFound",
     "ProblemView",
     "ProgramFile",
@@ -65,6 +68,7 @@ __all__ = [
     "RuleView",
     "RunView",
     "ServiceFault",
+    "StepView",
     "TooMany",
     "Unauthorized",
     "Unavailable",

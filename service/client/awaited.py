@@ -38,9 +38,11 @@ if TYPE_CHECKING:
         FullProblemView,
         KindView,
         ListedKindView,
+        MetricsView,
         ProblemView,
         ReasonView,
         RunView,
+        StepView,
         ValidityView,
     )
 
@@ -144,6 +146,14 @@ class AsyncClient:
         """What one more of each limit is worth."""
         return await self._do(operations.sensitivity(self._link, run_id))
 
+    async def metrics(self, run_id: str) -> MetricsView:
+        """A run's plan in figures, and the seconds of each phase of the solve."""
+        return await self._do(operations.metrics(self._link, run_id))
+
+    async def trace(self, run_id: str) -> tuple[StepView, ...]:
+        """Value, bound and gap of a run's first goal at each moment when one of them got better."""
+        return await self._do(operations.trace(self._link, run_id))
+
     async def model_mps(self, run_id: str) -> str:
         """The exact program of a run's problem as an MPS file."""
         return await self._do(operations.model_mps(self._link, run_id))
@@ -154,7 +164,7 @@ class AsyncClient:
 
     # ------------------------------------------------------------ problems and kinds
 
-    async def validate(self, kind: str, problem: Problem) -> ValidityView:
+    async def validate(self, kind: str, problem: Problem | ProgramFile) -> ValidityView:
         """What is wrong and what is odd in a problem; nothing is kept."""
         return await self._do(operations.validated(self._link, kind, problem))
 
@@ -175,7 +185,7 @@ class AsyncClient:
         return await self._do(operations.kinds(self._link))
 
     async def kind(self, name: str) -> KindView:
-        """The schemas, an example and the page of a kind."""
+        """The schemas, the examples and the page of a kind."""
         return await self._do(operations.kind(self._link, name))
 
     # ------------------------------------------------------------ steps

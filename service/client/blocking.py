@@ -38,9 +38,11 @@ if TYPE_CHECKING:
         FullProblemView,
         KindView,
         ListedKindView,
+        MetricsView,
         ProblemView,
         ReasonView,
         RunView,
+        StepView,
         ValidityView,
     )
 
@@ -150,6 +152,14 @@ class Client:
         """What one more of each limit is worth."""
         return self._do(operations.sensitivity(self._link, run_id))
 
+    def metrics(self, run_id: str) -> MetricsView:
+        """A run's plan in figures, and the seconds of each phase of the solve."""
+        return self._do(operations.metrics(self._link, run_id))
+
+    def trace(self, run_id: str) -> tuple[StepView, ...]:
+        """Value, bound and gap of a run's first goal at each moment when one of them got better."""
+        return self._do(operations.trace(self._link, run_id))
+
     def model_mps(self, run_id: str) -> str:
         """The exact program of a run's problem as an MPS file."""
         return self._do(operations.model_mps(self._link, run_id))
@@ -160,7 +170,7 @@ class Client:
 
     # ------------------------------------------------------------ problems and kinds
 
-    def validate(self, kind: str, problem: Problem) -> ValidityView:
+    def validate(self, kind: str, problem: Problem | ProgramFile) -> ValidityView:
         """What is wrong and what is odd in a problem; nothing is kept."""
         return self._do(operations.validated(self._link, kind, problem))
 
@@ -181,7 +191,7 @@ class Client:
         return self._do(operations.kinds(self._link))
 
     def kind(self, name: str) -> KindView:
-        """The schemas, an example and the page of a kind."""
+        """The schemas, the examples and the page of a kind."""
         return self._do(operations.kind(self._link, name))
 
     # ------------------------------------------------------------ steps

@@ -47,10 +47,13 @@ from service.client.views import (
     KindsView,
     KindView,
     ListedKindView,
+    MetricsView,
     ProblemView,
     ReasonView,
     RunPageView,
     RunView,
+    StepView,
+    TraceView,
     ValidityView,
 )
 from service.runs.states import CancelMode, State
@@ -160,6 +163,10 @@ def _json(problem: Problem) -> str:
     """JSON text; raises ValueError for NaN and infinity, which JSON cannot say."""
     dump = getattr(problem, "model_dump_json", None)
     return str(dump()) if dump is not None else json.dumps(problem, allow_nan=False)
+
+
+def _written(problem: Problem | ProgramFile) -> Problem:
+    return problem.as_object if isinstance(problem, ProgramFile) else problem
 
 
 def _with_wait(ask: Ask, wait_s: float | None) -> Ask:
@@ -308,6 +315,16 @@ def sensitivity(link: Link, run_id: str) -> Steps[dict[str, Any]]:
     return object_in(link, (yield from exchanged(link, Ask("GET", f"{_run(run_id)}/sensitivity", wait_s=READING_S))))
 
 
+def metrics(link: Link, run_id: str) -> Steps[MetricsView]:
+    """The plan in figures, and where the time went."""
+    return viewed(link, MetricsView, (yield from exchanged(link, Ask("GET", f"{_run(run_id)}/metrics"))))
+
+
+def trace(link: Link, run_id: str) -> Steps[tuple[StepView, ...]]:
+    """How plan and bound came together."""
+    return viewed(link, TraceView, (yield from exchanged(link, Ask("GET", f"{_run(run_id)}/trace")))).trace
+
+
 def model_mps(link: Link, run_id: str) -> Steps[str]:
     """The exact program as an MPS file."""
     return text_in(link, (yield from exchanged(link, Ask("GET", f"{_run(run_id)}/model.mps", wait_s=READING_S))))
@@ -321,16 +338,16 @@ def log(link: Link, run_id: str) -> Steps[str]:
 # ---------------------------------------------------------------- problems and kinds
 
 
-def validated(link: Link, kind: str, problem: Problem) -> Steps[ValidityView]:
+def validated(link: Link, kind: str, problem: Problem | ProgramFile) -> Steps[ValidityView]:
     """Errors and warnings; nothing is kept."""
-    content, headers = squeezed(_json(problem).encode())
+    content, headers = squeezed(_json(_written(problem)).encode())
     ask = Ask("POST", f"/v1/kinds/{quote(kind, safe='')}:validate", headers=headers, content=content, wait_s=READING_S)
     return viewed(link, ValidityView, (yield from exchanged(link, ask)))
 
 
 def kept(link: Link, kind: str, problem: Problem | ProgramFile) -> Steps[ProblemView]:
     """The problem's id, which follows from its content."""
-    content, headers = squeezed(_with_problem({"kind": kind}, problem.as_object if isinstance(problem, ProgramFile) else problem))
+    content, headers = squeezed(_with_problem({"kind": kind}, _written(problem)))
     ask = Ask("POST", "/v1/problems", headers=headers, content=content, wait_s=READING_S)
     return viewed(link, ProblemView, (yield from exchanged(link, ask)))
 

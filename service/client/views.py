@@ -153,6 +153,23 @@ class ConflictView(View):
     repairs: tuple[str, ...]
 
 
+class MetricsView(View):
+    """The plan's key figures by name (none where there is no plan), and the seconds of each phase of the solve."""
+
+    metrics: dict[str, float | None]
+    seconds_by_phase: dict[str, float]
+
+
+class StepView(View):
+    """How far the first goal was at one moment; ``seconds`` since the solve began."""
+
+    seconds: float
+    phase: str
+    incumbent: float | None
+    bound: float | None
+    gap: float | None
+
+
 class ProblemView(View):
     """A kept problem without its content; ``bytes`` is the size of its canonical JSON."""
 
@@ -204,12 +221,16 @@ class ExampleView(View):
 
 
 class KindView(View):
-    """All there is to know of a kind; ``schemas`` stand under ``schema`` in the API, ``page`` is Markdown."""
+    """All there is to know of a kind; ``schemas`` stand under ``schema`` in the API, ``page`` is Markdown.
+
+    ``example`` is the usual one, ``examples`` are all of them by name: none where there is only the usual one.
+    """
 
     kind: str
     summary: str
     schemas: SchemasView = Field(alias="schema")
     example: ExampleView
+    examples: dict[str, ExampleView] = {}
     page: str
 
 
@@ -224,6 +245,12 @@ class KindsView(View):
     """The kinds of decision."""
 
     kinds: tuple[ListedKindView, ...]
+
+
+class TraceView(View):
+    """How plan and bound came together."""
+
+    trace: tuple[StepView, ...]
 
 
 class ExplanationsView(View):

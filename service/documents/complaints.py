@@ -6,18 +6,19 @@ Programs get findings (pointer, code, detail), people the same in lines of text.
 from __future__ import annotations
 
 import difflib
-import re
 import types
 import typing
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.contract import ContradictionError
 from service.errors import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -25,11 +26,10 @@ SHOWN = 3  # mistakes told in full to people; the rest are only counted
 MOST_FINDINGS = 100  # told to programs
 LONGEST_VALUE = 60
 NAMES = ("id", "job", "node", "name")  # fields that name the part of a document they stand in
-CONTRADICTION = "contradiction"  # what no field can see alone; the sentence says which
+CONTRADICTION = "contradiction"  # what a kind refuses without saying where
 NOT_JSON = "json_invalid"
 REPEATED_KEY = "repeated_key"
 WHOLE = frozenset({CONTRADICTION, NOT_JSON, REPEATED_KEY})  # mistakes of which the sentence alone tells the place
-_WITH_POINTER = re.compile(r"(/\S*): (.+)", flags=re.DOTALL)
 
 Location = tuple[int | str, ...]
 
@@ -69,6 +69,15 @@ class InvalidError(Exception):
         return tuple(mistake.finding for mistake in self.mistakes[:MOST_FINDINGS])
 
 
+@contextmanager
+def below(place: str) -> Iterator[None]:
+    """Puts the place of a part in front of the pointers of an InvalidError about that part."""
+    try:
+        yield
+    except InvalidError as error:
+        raise InvalidError([replace(one, place=place + one.place) for one in error.mistakes]) from None
+
+
 def in_lines(found: Sequence[Mistake]) -> str:
     """A message of a few lines for people."""
     lines = [mistake.line for mistake in found]
@@ -97,16 +106,24 @@ def _mistakes(detail: ErrorDetails, location: Location, model: type[BaseModel], 
     if detail["type"] == NOT_JSON:
         return [Mistake("", "", NOT_JSON, not_json(str(detail.get("ctx", {}).get("error", ""))))]
     if detail["type"] == "value_error":
-        text = str(detail.get("ctx", {}).get("error", detail["msg"]))
-        return [_contradiction(location, line) for line in text.splitlines()]
+        return _contradictions(detail.get("ctx", {}).get("error", detail["msg"]), pointer(location))
+    if detail["type"] == "too_short" and _is_long_enough(detail):
+        return []
     what = _CURES.get(detail["type"], _other)(detail, location, model)
     return [Mistake(pointer(location), _owner(document, location), detail["type"], what)]
 
 
-def _contradiction(location: Location, line: str) -> Mistake:
-    """A line of a check of ours, with the pointer that it may begin with."""
-    told = _WITH_POINTER.fullmatch(line)
-    return Mistake(pointer(location) + (told[1] if told else ""), "", CONTRADICTION, told[2] if told else line)
+def _contradictions(error: object, place: str) -> list[Mistake]:
+    """What a check of ours refused in the part of the document at ``place``."""
+    if isinstance(error, ContradictionError):
+        return [Mistake(place + found.pointer, "", found.code, found.detail) for found in error.mistakes]
+    return [Mistake(place, "", CONTRADICTION, str(error))]
+
+
+def _is_long_enough(detail: ErrorDetails) -> bool:
+    """Whether a list is too short only because Pydantic does not count items that are wrong, which are told by themselves."""
+    given = detail["input"]
+    return isinstance(given, list | tuple) and len(given) >= detail.get("ctx", {}).get("min_length", 1)
 
 
 def not_json(message: str) -> str:
@@ -206,6 +223,8 @@ def unknown_field(name: str, owner: type[BaseModel]) -> str:
 
 
 def _article(noun: str) -> str:
+    if noun.endswith("s"):
+        return f"the {noun}"
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
@@ -240,6 +259,16 @@ def _too_short(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
     return f"is too short; it needs at least {least} item{'s' if least != 1 else ''}"
 
 
+def _pattern(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
+    return f"must be of the form {detail.get('ctx', {}).get('pattern')}, not {_shown(detail['input'])}; correct it"
+
+
+def of_parameter(detail: ErrorDetails) -> Mistake:
+    """What Pydantic found in the path, the query or a header of a request."""
+    location = tuple(detail["loc"])
+    return Mistake(pointer(location), "", detail["type"], _CURES.get(detail["type"], _other)(detail, location, BaseModel))
+
+
 def _other(detail: ErrorDetails, _: Location, __: type[BaseModel]) -> str:
     message = detail["msg"]
     cure = "correct it (the schema of the kind shows what is allowed)"
@@ -263,6 +292,7 @@ _CURES: dict[str, Callable[[ErrorDetails, Location, type[BaseModel]], str]] = {
     "enum": _choice,
     "too_short": _too_short,
     "string_too_short": _must_be("a name", "give it at least one character"),
+    "string_pattern_mismatch": _pattern,
     "string_type": _TEXT,
     "int_type": _WHOLE,
     "int_from_float": _WHOLE,

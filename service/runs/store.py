@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import Conflict, LeaseLost, NotFound
 from service.runs import statements
@@ -145,6 +146,15 @@ def part_of(connection: Connection, run: Run, part: str) -> bytes | None:
     """One part of a run's answer; None when it has none."""
     row = connection.execute(statements.PART, {"at": run.answered_by, "named": part}).first()
     return unpacked(row.body, row.packed) if row is not None else None
+
+
+def keep_part(connection: Connection, run: Run, part: str, body: bytes) -> None:
+    """Add a part to the answer of an ended run; one that is there stays, and a run that was forgotten meanwhile gets none."""
+    if connection.execute(select(runs.c.position).where(runs.c.position == run.position).with_for_update()).first() is not None:
+        content, was_packed = packed(body)
+        made = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(answers)
+        values = {"position": run.answered_by, "part": part, "body": content, "packed": was_packed}
+        connection.execute(made.on_conflict_do_nothing(), values)
 
 
 def incumbent_of(connection: Connection, position: int) -> Incumbent | None:

@@ -45,7 +45,7 @@ answers = Table(
     "answers",
     metadata,
     Column("position", _Position, primary_key=True),
-    Column("part", String(32), primary_key=True),  # plan, certificate, explanations, conflict, metrics, log, trace
+    Column("part", String(32), primary_key=True),  # plan, certificate, explanations, conflict, metrics, trace, sensitivity
     Column("body", LargeBinary, nullable=False),  # JSON (log: text), zlib-compressed when `packed`
     Column("packed", Boolean, nullable=False),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.contract import ContradictionError
 from models.placement.checks import MAX_ERRORS, MAX_WARNINGS, errors, warnings
 from models.placement.schema import Problem, Use
 from tests.models.placement_problems import tiny_problem
@@ -144,6 +145,9 @@ def test_mistake_is_found_at_its_place_with_its_cure(name: str) -> None:
     assert len(told) == 1, lines
     assert phrase in told[0]
     assert "; " in told[0]
+    kept = raised.value.errors()[0]["ctx"]["error"]
+    assert isinstance(kept, ContradictionError)
+    assert [mistake.pointer for mistake in kept.mistakes].count(pointer) == 1
 
 
 LEGAL: dict[str, dict[str, Any]] = {

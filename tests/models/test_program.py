@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.contract import Sense
+from models.contract import ContradictionError, Sense
 from models.linear.checks import LARGEST, warnings
 from models.linear.examples import examples
 from models.linear.explain import subjects
@@ -94,6 +95,16 @@ def test_what_contradicts_itself_is_refused(part: str, change: dict[str, Any], w
         Problem.model_validate(document)
     told = str(refused.value)
     assert [word for word in words if word not in told] == []
+
+
+def test_a_contradiction_keeps_its_places_and_codes() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Problem.model_validate({"columns": COLUMNS | {"names": ["a", "a"]}, "rows": ROWS, "entries": ENTRIES | {"columns": [2]}})
+    kept = refused.value.errors()[0]["ctx"]["error"]
+    assert isinstance(kept, ContradictionError)
+    found = [(mistake.pointer, mistake.code) for mistake in kept.mistakes]
+    assert found == [("/columns/names/1", "duplicate_name"), ("/entries/columns/0", "unknown_index")]
+    assert str(pickle.loads(pickle.dumps(kept))) == str(kept)  # noqa: S301  (our own: it may cross from one process to another)
 
 
 def test_entries_without_rows_are_refused() -> None:

@@ -117,6 +117,15 @@ def test_broken_text(name: str, content: bytes, words: list[str], tmp_path: Path
     assert not [word for word in words if word not in told], told
 
 
+def test_a_list_with_one_wrong_item_is_not_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "problem.json"
+    path.write_text('{"nodes": [{"id": "n0", "memory_gib": 1}], "jobs": []}', encoding="utf-8")
+    told = message_for(path, tmp_path, capsys)
+    assert "/nodes/0/cpu_cores (node 'n0'): is missing" in told
+    assert "too short" not in told
+    assert len(told.splitlines()) == 1
+
+
 def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "problem.json").write_text("{}", encoding="utf-8")
     assert "did you mean" in message_for(tmp_path / "problems.json", tmp_path, capsys)

@@ -49,16 +49,20 @@ def problem_file(tmp_path: Path) -> Path:
     return path
 
 
-def without_seconds(text: str) -> list[str]:
-    """The lines of what is printed, but for times: where they are spent is known only where the solve was."""
-    return [re.sub(r"\d+\.\d\d s\b", "T s", line) for line in text.splitlines() if not line.startswith("Seconds")]
+def without_times(text: str) -> list[str]:
+    """The lines of what is printed, but for the length of times."""
+    lines = [re.sub(r"\d+\.\d\d s\b", "T s", line) for line in text.splitlines()]
+    return [re.sub(r"\d+\.\d\d\b", "T", line) if line.startswith("Seconds") else line for line in lines]
 
 
 # ---------------------------------------------------------------- the same as here
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tables_files_and_codes_are_the_same(service: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+def test_tables_files_and_codes_are_the_same(
+    service: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    monkeypatch.setattr("service.cli.output.SHORTEST_S", 0.0)  # every phase is told, however quick it was
     kind, content, code = CASES[case]
     path, out, report = tmp_path / "problem.json", tmp_path / "plan.json", tmp_path / "report.html"
     path.write_text(content.model_dump_json(), encoding="utf-8")
@@ -66,12 +70,28 @@ def test_tables_files_and_codes_are_the_same(service: Live, tmp_path: Path, caps
     for more in ((), ("--server", service.url)):
         assert run("solve", kind, path, "--time-limit", 20, "--seed", 1, "--out", out, "--report", report, *more) == code
         written = out.read_text(encoding="utf-8") if out.exists() else ""
-        told.append((without_seconds(capsys.readouterr().out), written))
+        told.append((without_times(capsys.readouterr().out), written))
         assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
         out.unlink(missing_ok=True)
     here, there = told
     assert here == there
+    assert [line for line in here[0] if line.startswith("Seconds   ")]
     assert bool(here[1]) == (code == 0)
+
+
+def test_a_cached_answer_has_the_times_and_the_chart_of_the_first(
+    service: Live, client: Client, problem_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, pages = [], []
+    for name in ("first.html", "second.html"):
+        at = ("--seed", 99, "--report", tmp_path / name, "--server", service.url)
+        assert run("solve", "placement", problem_file, *at) == 0
+        told.append(capsys.readouterr().out.replace(name, ""))
+        pages.append((tmp_path / name).read_text(encoding="utf-8"))
+    assert next(client.runs()).cached
+    assert told[0] == told[1]
+    assert pages[0] == pages[1]
+    assert '<svg class="chart"' in pages[0]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -95,15 +115,18 @@ def test_json_is_the_same(service: Live, tmp_path: Path, capsys: pytest.CaptureF
 def test_kinds_schemas_and_examples_are_the_same(
     service: Live, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command in (("kinds",), ("schema", "placement"), ("schema", "program"), ("example", "placement"), ("example", "program")):
+    named = [("example", kind, name) for kind, name in (("placement", "repack"), ("placement", "preempt"), ("program", "mip"))]
+    usual = [(command, kind) for command in ("schema", "example") for kind in ("placement", "program")]
+    for command in (("kinds",), *usual, *named):
         assert run(*command) == 0
         here = capsys.readouterr().out
         with monkeypatch.context() as environment:
             environment.setenv("QUARTERMASTER_SERVER", service.url)
             assert run(*command) == 0
         assert capsys.readouterr().out == here
-    assert run("example", "program", "mip", "--server", service.url) == 2
-    assert "one example of each kind" in capsys.readouterr().err
+    for more in ((), ("--server", service.url)):
+        assert run("example", "program", "nlp", *more) == 2
+        assert "no example called 'nlp'; its examples are: lp, mip" in capsys.readouterr().err
     assert run("schema", "nothing", "--server", service.url) == 2
     assert "no kind 'nothing'" in capsys.readouterr().err
 
@@ -252,6 +275,8 @@ def test_a_plan_that_breaks_rules_is_not_handed_out(
                 return events(event(1, "succeeded"))
             case "plan":
                 return httpx.Response(200, json={"schema_version": 1, "values": [1.0]})
+            case "metrics" | "trace":
+                return problem(404, "no_such_path")  # a service of an older version
             case _:
                 return found(kind="program")
 

@@ -57,6 +57,11 @@ def test_from_a_problem_to_all_that_is_known_of_its_plan(client: Client) -> None
     assert client.explanations(run.id)[0].code == "summary"
     assert [reason.subject for reason in client.explanations(run.id, "late")] == ["late"]
     assert client.sensitivity(run.id)["run"] == run.id
+    metrics = client.metrics(run.id)
+    assert metrics.metrics["allocated_gpus"] == pytest.approx(16.8)
+    assert {"heuristic", "verify"} <= set(metrics.seconds_by_phase)
+    trace = client.trace(run.id)
+    assert (trace[-1].incumbent, trace[-1].gap) == (run.objective, run.gap)
     assert "node_gpus" in client.model_mps(run.id)
     assert "succeeded" in client.log(run.id)
     events = list(client.events(run.id))
@@ -121,7 +126,8 @@ def test_programs_are_taken_as_files(client: Client, tmp_path: Path, file: Progr
     run = client.solve("program", ProgramFile.read(path), limits=LIMITS)
     assert (run.kind, run.outcome, abs(run.objective or 0.0)) == ("program", "optimal", 4.0)
     assert client.plan(run.id)["values"] == [4.0]
-    assert client.add_problem("program", file).id == run.problem_id
+    assert client.add_problem("program", file).id == client.validate("program", file).problem_id == run.problem_id
+    assert not client.validate("program", ProgramFile(b"lorem ipsum", file.format)).valid
 
 
 def test_kinds(client: Client) -> None:
@@ -129,7 +135,10 @@ def test_kinds(client: Client) -> None:
     shown = client.kind("placement")
     assert "jobs" in shown.schemas.problem["properties"]
     assert shown.page.startswith("# ")
-    assert client.validate("placement", shown.example.problem).valid
+    assert list(shown.examples) == ["place", "repack", "preempt"]
+    assert shown.examples["place"] == shown.example
+    for one in shown.examples.values():
+        assert client.validate("placement", one.problem).valid
     with pytest.raises(NotFound, match="no kind"):
         client.kind("nothing")
 

@@ -127,6 +127,8 @@ def solved() -> Answer:
         "plan": body,
         "certificate": json.dumps({"goals": [goal], **proof, "versions": {}}).encode(),
         "explanations": json.dumps({"explanations": [reason]}).encode(),
+        "metrics": json.dumps({"metrics": {"placed_jobs": 1.0}, "seconds_by_phase": {"solve": 0.1}}).encode(),
+        "trace": json.dumps({"trace": [{"seconds": 0.1, "phase": "solve", "incumbent": value, "bound": None, "gap": None}]}).encode(),
     }
     return Answer(State.succeeded, "optimal", "gap", objective=value, bound=value, gap=0.0, seconds=0.1, verified=True, parts=parts)
 

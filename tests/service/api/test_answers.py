@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from sqlalchemy import delete, func, select
+
+from service.api import answers
+from service.errors import Unavailable
+from service.runs import tables
 from service.runs.records import Answer
 from service.runs.states import State
 from tests.service.api.house import House, infeasible, problem
 from tests.service.runs.requests import plan
 
-PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "explanations?subject=j1")
+PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "explanations?subject=j1")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -27,6 +33,10 @@ def test_parts_of_a_solved_run(house: House) -> None:
     assert (proof["schema_version"], proof["run"], proof["verified"], proof["gap"]) == (1, run, True, 0.0)
     assert house.get(f"/v1/runs/{run}/explanations").json()["explanations"][0]["text"] == "all is placed"
     assert house.get(f"/v1/runs/{run}/conflict").json()["code"] == "no_conflict"
+    told = house.get(f"/v1/runs/{run}/metrics").json()
+    assert told == {"schema_version": 1, "run": run, "metrics": {"placed_jobs": 1.0}, "seconds_by_phase": {"solve": 0.1}}
+    step = {"seconds": 0.1, "phase": "solve", "incumbent": plan()[1], "bound": None, "gap": None}
+    assert house.get(f"/v1/runs/{run}/trace").json() == {"schema_version": 1, "run": run, "trace": [step]}
 
 
 def test_parts_of_an_infeasible_run(house: House) -> None:
@@ -45,7 +55,83 @@ def test_a_run_without_a_plan_says_why(house: House) -> None:
     assert "the limit was too tight" in house.get(f"/v1/runs/{run}/plan").json()["detail"]
 
 
+def test_a_run_that_never_began_has_no_figures(house: House) -> None:
+    run = house.run()["id"]
+    house.post(f"/v1/runs/{run}:cancel")
+    for part in ("metrics", "trace"):
+        found = house.get(f"/v1/runs/{run}/{part}")
+        assert (found.status_code, found.json()["code"]) == (404, f"no_{part}")
+        assert "cancelled before it began" in found.json()["detail"]
+
+
+def test_every_link_of_a_run_leads_somewhere(house: House) -> None:
+    run = house.run()
+    known = house.get("/openapi.json").json()["paths"]
+    there = {path.format(run_id=run["id"], problem_id=run["problem_id"], kind="placement") for path in known}
+    assert set(run["links"].values()) <= there
+    assert {"metrics", "trace", "sensitivity", "plan"} <= set(run["links"])
+
+
+# ---------------------------------------------------------------- the sensitivity, which is kept
+
+FOUND = {"goal": "placed_value", "sense": "maximise", "unit": "value", "rows": [], "meaning": {}, "left_out": 0, "message": ""}
+
+
+@pytest.fixture
+def asked(house: House, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of children, which know one answer."""
+    tasks: list[str] = []
+
+    async def helped(target: str, *_: object, **__: object) -> dict[str, Any]:
+        tasks.append(target)
+        return FOUND
+
+    monkeypatch.setattr(house.app.state.service, "helped", helped)
+    return tasks
+
+
+def test_the_sensitivity_is_computed_once(house: House, asked: list[str]) -> None:
+    first = house.run()["id"]
+    house.end()
+    again = house.run()  # the same question: the answer is that of the first
+    assert again["cached"]
+    for run in (first, again["id"], first):
+        assert house.get(f"/v1/runs/{run}/sensitivity").json() == {"schema_version": 1, "run": run, **FOUND}
+    assert asked == ["service.tasks:sensitivity"]
+
+
+def test_a_sensitivity_that_time_cut_short_is_not_kept(house: House, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = house.run()["id"]
+    house.end()
+    monkeypatch.setattr(answers, "SENSITIVITY_S", 0.0)
+    for _ in range(2):
+        assert house.get(f"/v1/runs/{run}/sensitivity").status_code == 200
+    assert len(asked) == 2
+
+
+def test_a_sensitivity_that_cannot_be_kept_is_told(house: House, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    run = house.run()["id"]
+    house.end()
+    monkeypatch.setattr(house.app.state.service, "write", full)
+    assert house.get(f"/v1/runs/{run}/sensitivity").json()["goal"] == "placed_value"
+    assert len(asked) == 1
+
+
 # ---------------------------------------------------------------- with a real worker
+
+
+def test_a_plan_that_was_left_unexplained_is_explained_once_when_asked(working: House) -> None:
+    found = working.post("/v1/runs", {"kind": "placement", "problem": problem()}, Prefer="wait=60").json()
+    here = f"/v1/runs/{found['id']}/explanations"
+    told = working.get(here).json()
+    without = delete(tables.answers).where(tables.answers.c.part == "explanations")
+    assert working.database.write(lambda connection: connection.execute(without).rowcount) >= 1
+    assert working.get(here).json() == told
+    kept = select(func.count()).select_from(tables.answers).where(tables.answers.c.part == "explanations")
+    assert working.database.read(lambda connection: connection.execute(kept).scalar()) == 1
 
 
 def test_a_run_from_the_request_to_its_answers(working: House) -> None:

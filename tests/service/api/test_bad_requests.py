@@ -111,8 +111,28 @@ def test_every_mistake_is_told_at_once(house: House) -> None:
 def test_a_contradiction_names_its_place(house: House) -> None:
     double = problem()
     double["jobs"] = [double["jobs"][0], double["jobs"][0]]
+    double["max_moves"] = 3
     told = refused(house.post("/v1/runs", asked(problem=double)), 422, "invalid", "/problem/jobs/1/id")
     assert "own id" in told["errors"][0]["detail"]
+    places = [(one["pointer"], one["code"]) for one in told["errors"]]
+    assert places == [("/problem/jobs/1/id", "duplicate_id"), ("/problem/max_moves", "max_moves_unused")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"nodes": [{"id": "n1", "memory_gib": 1}]}, [("/problem/nodes/0/cpu_cores", "missing")]),
+        ({"nodes": [7]}, [("/problem/nodes/0", "model_type")]),
+        ({"nodes": []}, [("/problem/nodes", "too_short")]),
+        (
+            {"jobs": [{"id": "a", "gpus_per_worker": 1, "running": {"workers": [{"gpus": [0]}]}}]},
+            [("/problem/jobs/0/running/workers/0/node", "missing")],
+        ),
+    ],
+)
+def test_a_list_is_too_short_only_when_it_is(changes: dict[str, Any], found: list[tuple[str, str]], house: House) -> None:
+    told = refused(house.post("/v1/runs", asked(problem=problem(**changes))), 422, "invalid")
+    assert [(one["pointer"], one["code"]) for one in told["errors"]] == found
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "garbage"])
@@ -144,6 +164,26 @@ def test_a_body_of_another_type(kind: str | None, path: str, house: House) -> No
 )
 def test_parameters_that_cannot_be_used(path: str, pointer: str, house: House) -> None:
     refused(house.get(path), 400, "bad_cursor" if "cursor=" in path and "aaa" not in path else "bad_request", pointer)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/runs/abc", "must be of the form ^run_[0-9a-f]{24}$, not 'abc'"),
+        ("/v1/runs?state=done", "'succeeded', 'failed' or 'cancelled', not 'done'"),
+        ("/v1/runs?state=succeded", "did you mean 'succeeded'?"),
+        ("/v1/runs?limit=x", "must be a whole number, not 'x'"),
+    ],
+)
+def test_a_parameter_is_told_as_a_field_is(path: str, words: str, house: House) -> None:
+    told = refused(house.get(path), 400, "bad_request")
+    assert words in told["errors"][0]["detail"]
+    assert told["detail"] == f"{told['errors'][0]['pointer']}: {told['errors'][0]['detail']}"
+
+
+def test_an_unknown_limit_names_the_one_that_was_meant(house: House) -> None:
+    told = refused(house.post("/v1/runs", asked(limits={"time_limit": 5})), 422, "invalid", "/limits/time_limit")
+    assert told["errors"][0]["detail"] == "is not a field of the limits; did you mean 'time_limit_s'?"
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "\x7f"])

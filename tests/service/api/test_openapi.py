@@ -64,6 +64,19 @@ def test_every_operation_is_named_described_and_exemplified(document: dict[str, 
                 assert "example" in form or form["examples"], told
 
 
+def test_every_failure_is_told(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        told = {int(status) for status in operation["responses"]}
+        if path in {"/healthz", "/readyz"}:
+            continue
+        assert told >= {400, 401, 403, 429, 431, 500, 503}, path
+        body = "requestBody" in operation
+        assert {408, 413, 415} <= told if body else not {408, 415} & told, path
+        assert (406 in told) == path.endswith("/events")
+        if "{" in path or (method == "post" and path == "/v1/runs"):
+            assert told & {404, 409}, path
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     text = json.dumps(without_examples(document))
     for name in set(re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', text)):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from models.catalogue import kinds
+from models.vocabulary import Document
 from service.api import intake
+from service.api.examples import MPS
 from service.documents import problems as documents
-from service.documents.problems import merged
+from service.documents.problems import merged, read_problem
 from tests.service.api.house import House, example, problem
 
 PATCH = {"Content_Type": "application/merge-patch+json"}
@@ -82,8 +85,11 @@ def test_large_bodies_are_read_in_a_child(large: bool, house: House, monkeypatch
     assert house.run()["problem_id"] == kept(house)["id"]
     child = house.post(f"/v1/problems/{kept(house)['id']}:patch", {"max_evictions": 3}, **PATCH).json()
     assert [one["code"] for one in child["warnings"]] == ["max_evictions_unused"]
-    told = house.post("/v1/kinds/placement:validate", wrong).json()
-    assert (told["valid"], told["problem_id"], told["errors"][0]["pointer"]) == (False, None, "/jobs/0/gpus_per_worker")
+    for body, place in ((wrong, ""), ({"problem": wrong}, "/problem")):
+        told = house.post("/v1/kinds/placement:validate", body).json()
+        assert (told["valid"], told["problem_id"], told["errors"][0]["pointer"]) == (False, None, f"{place}/jobs/0/gpus_per_worker")
+    text = house.post("/v1/kinds/program:validate", {"problem": {"format": "mps", "text": MPS}}).json()
+    assert text["problem_id"] == house.run(kind="program", problem={"format": "mps", "text": MPS})["problem_id"]
     assert house.post("/v1/runs", b'{"kind": "placement",}').status_code == 400
 
 
@@ -129,7 +135,9 @@ def test_a_kind_shows_all_there_is_to_know(name: str, house: House) -> None:
     assert (told["kind"], told["summary"]) == (name, kinds()[name].summary)
     assert set(told["schema"]) == {"problem", "plan"}
     assert told["page"].startswith(f"# {name}")
-    assert told["example"]["problem"] == example(name)
+    assert told["example"]["problem"] == example(name) == next(iter(told["examples"].values()))["problem"]
+    for one in told["examples"].values():
+        assert house.post(f"/v1/kinds/{name}:validate", one).json()["valid"]
     checked = house.post(f"/v1/kinds/{name}:validate", told["example"]["problem"]).json()
     assert (checked["valid"], checked["errors"]) == (True, [])
     assert checked["problem_id"] == house.post("/v1/problems", {"kind": name, "problem": told["example"]["problem"]}).json()["id"]
@@ -139,3 +147,67 @@ def test_a_problem_with_warnings_is_valid(house: House) -> None:
     told = house.post("/v1/kinds/placement:validate", problem(max_evictions=3)).json()
     assert (told["valid"], [one["pointer"] for one in told["warnings"]]) == (True, ["/max_evictions"])
     assert house.get("/v1/runs").json()["runs"] == []
+
+
+# ---------------------------------------------------------------- validating
+
+
+def places(house: House, kind: str, body: Any) -> list[tuple[str, str]]:
+    found = house.post(f"/v1/kinds/{kind}:validate", body)
+    assert found.status_code == 200, found.text
+    told = found.json()
+    assert told["valid"] == (not told["errors"]) == (told["problem_id"] is not None)
+    return [(one["pointer"], one["code"]) for one in told["errors"] or told["warnings"]]
+
+
+@pytest.mark.parametrize("place", ["", "/problem"])
+def test_a_problem_is_validated_bare_or_as_in_a_request(place: str, house: House) -> None:
+    def sent(**changes: Any) -> Any:
+        return {"problem": problem(**changes)} if place else problem(**changes)
+
+    double = problem()["jobs"] * 2
+    assert places(house, "placement", sent()) == []
+    assert places(house, "placement", sent(max_evictions=3)) == [(f"{place}/max_evictions", "max_evictions_unused")]
+    assert places(house, "placement", sent(nodes=[])) == [(f"{place}/nodes", "too_short")]
+    assert places(house, "placement", sent(jobs=double)) == [(f"{place}/jobs/1/id", "duplicate_id")]
+
+
+@pytest.mark.parametrize("place", ["", "/problem"])
+def test_a_program_is_validated_as_the_text_of_a_file(place: str, house: House) -> None:
+    def sent(**fields: Any) -> Any:
+        return {"problem": fields} if place else fields
+
+    assert places(house, "program", sent(format="mps", text=MPS)) == []
+    assert places(house, "program", sent(format="nl", text=MPS)) == [(f"{place}/format", "literal_error")]
+    [(pointer, code)] = places(house, "program", sent(format="mps", text="lorem ipsum"))
+    assert (pointer, code) != (f"{place}/format", "literal_error")
+    assert pointer == f"{place}/text"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"problem": 7}, [("/problem", "model_type")]),
+        ({"problem": None}, [("/problem", "model_type")]),
+        (
+            {"problem": {"problem": {}}},
+            [("/problem/nodes", "missing"), ("/problem/problem", "extra_forbidden")],
+        ),
+        ({"format": "mps", "text": MPS}, [("/nodes", "missing"), ("/format", "extra_forbidden"), ("/text", "extra_forbidden")]),
+        ({"kind": "placement", "problem": problem()}, [("/kind", "extra_forbidden")]),
+        ([], [("", "model_type")]),
+    ],
+)
+def test_what_is_no_problem_is_not_valid(body: Any, found: list[tuple[str, str]], house: House) -> None:
+    assert places(house, "placement", body) == found
+
+
+def test_a_field_of_the_problem_may_be_called_problem() -> None:
+    """Then the body is the problem itself, whatever else it looks like."""
+
+    class Riddle(Document):
+        problem: str
+
+    kind = Mock(problem=Riddle, has=lambda _: False)
+    kind.name = "riddle"
+    assert read_problem(kind, b'{"problem": "why"}') == {"place": "", "body": b'{"problem":"why"}', "warnings": []}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,6 +64,21 @@ def test_a_run_goes_its_way_and_leaves_its_history(database: Database) -> None:
     assert database.read(lambda connection: store.part_of(connection, done, "plan")) == plan()[0]
     assert database.read(lambda connection: store.part_of(connection, done, "conflict")) is None
     assert findings(database, [run.id]) == []
+
+
+def test_a_part_that_is_added_later_stays_and_is_shared(database: Database) -> None:
+    run = accept(database, cache_key="c")
+    work = claimed(database)
+    done = database.write(lambda connection: store.finish(connection, work.lease, answer()))
+    hit = accept(database, cache_key="c")
+    for body in (b"first", b"second" * 1_000):
+        database.write(partial(store.keep_part, run=hit, part="sensitivity", body=body))
+    for one in (done, hit):
+        assert database.read(partial(store.part_of, run=one, part="sensitivity")) == b"first"
+    assert findings(database, [run.id, hit.id]) == []
+    database.write(lambda connection: store.forget(connection, time.time() + 1))
+    database.write(partial(store.keep_part, run=done, part="sensitivity", body=b"late"))
+    assert database.read(partial(store.part_of, run=done, part="sensitivity")) is None
 
 
 def test_the_same_idempotency_key_gives_the_same_run(database: Database) -> None:
