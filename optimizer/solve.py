@@ -83,14 +83,15 @@ def conclude(
     stop_reason: StopReason,
     seconds: float,
     failure: str | None = None,
+    explained: bool = True,
 ) -> Result:
     """The answer of a solve whose process is gone, from the messages it had sent: verified and explained anew.
 
-    ``seconds`` is what it has taken so far; explaining is kept short. ``failure`` is a report of the crash, if it was one.
+    ``seconds`` is what it has taken so far; explaining is kept short, or left out. ``failure`` is a report of the crash, if it was one.
     """
     run = _Run(kind_of(problem), problem, replace(limits, time_limit_s=seconds + EXPLAIN_S), None, threading.Event())
     run.started -= seconds
-    run.deadline = Deadline(time.monotonic() + EXPLAIN_S)
+    run.deadline = Deadline(time.monotonic() + EXPLAIN_S if explained else -math.inf)
     for message in messages:
         run.take(message)
     run.stopped = stop_reason

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from optimizer.child import ChildGoneError
-from service.errors import LeaseLost, ServiceError, Unavailable
+from service.errors import LeaseLost, NotFound, ServiceError, Unavailable
 from service.runs import store
-from service.runs.records import Answer, Incumbent, Note
+from service.runs.database import NotStoredError
+from service.runs.records import Answer, Incumbent, Material, Note
 from service.runs.states import CancelMode, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from optimizer.child import ChildEnd
     from service.children import ChildPool
@@ -31,9 +36,12 @@ STUCK_S = 0.3
 ANSWERING_S = 0.9
 CANCELLED_S = 0.6
 AT_ONCE_S = 0.02
-CONCLUDE_S = 20.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
+CONCLUDE_S = 10.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
 CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy
 CPU_S = 2.0
+MOST_SPENT = 0.75  # of the time limit, by attempts before: the rest is for this one
+LONGEST_SENTENCE = 300
+PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*")
 MORE_CHILDREN = 2  # after a crash: from outside it may come again, and one of a solver's own making comes every time
 AGAIN_SHARE = 0.1  # of the time limit: with less left a lost search is not begun again
 SHORTEST_S = 0.01
@@ -61,7 +69,9 @@ class Assignment:
         self.claim, self.lease = claim, claim.lease
         self._database, self._settings, self._bulletin, self._pool, self._telemetry = database, settings, bulletin, pool, telemetry
         self._scribe = scribe
-        self._began = time.monotonic()
+        # A run that was lost near the end of its time does not get all of it again; some, for it has to begin again.
+        self._began: float = time.monotonic() - min(claim.run.spent_s, MOST_SPENT * claim.run.limits["time_limit_s"])
+        self._material = Material(b"")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._ending: Ending = "no"
@@ -71,15 +81,6 @@ class Assignment:
         self._bounds: dict[str, dict[str, Any]] = {}
         self._refuted: dict[str, Any] | None = None
         self._unbounded: dict[str, Any] | None = None
-        if claim.incumbent is not None:
-            known = claim.incumbent
-            self._best = {
-                "type": "incumbent",
-                "phase": known.phase,
-                "seconds": 0.0,
-                "objectives": list(known.objectives),
-                "plan": known.plan,
-            }
 
     # ------------------------------------------------------------ from any thread
 
@@ -107,14 +108,26 @@ class Assignment:
         """Write down what was heard since the last time; called by the worker's scribe."""
         notes = self._taken()
         if notes and self._ending != "lost":
-            future = self._database.submit(lambda connection: store.progress(connection, self.lease, notes))
-            future.add_done_callback(self._flushed)
+            spent = self._seconds()
+            try:
+                future = self._database.submit(lambda connection: store.progress(connection, self.lease, notes, spent))
+            except ServiceError:
+                self._put_back(notes)
+                raise
+            future.add_done_callback(partial(self._flushed, notes))
 
-    def _flushed(self, future: Any) -> None:  # noqa: ANN401  (a future of the database)
+    def _flushed(self, notes: list[Note], future: Future[Run]) -> None:
         error = future.exception()
         if isinstance(error, LeaseLost):
             self.lost()
+        elif error is not None:
+            self._put_back(notes)
         self._bulletin.publish(self.lease.position)
+
+    def _put_back(self, notes: list[Note]) -> None:
+        """What could not be written is written with what comes next."""
+        with self._lock:
+            self._notes = [*notes, *self._notes]
 
     def _taken(self) -> list[Note]:
         with self._lock:
@@ -125,23 +138,36 @@ class Assignment:
 
     def run(self) -> None:
         """Solve and write the answer. Raises LeaseLost when the run was given away, Unavailable when the worker stopped meanwhile."""
-        answer = self._concluded("crash", self._lost_too_often()) if self.claim.conclude_only else self._solved()
+        try:
+            self._read()
+            answer = self._concluded("crash", self._lost_too_often()) if self.claim.conclude_only else self._solved()
+        except (NotFound, ValueError, zlib.error) as error:
+            log.exception("what belongs to the run cannot be read")
+            answer = self._broken(f"its problem or its plan cannot be read from the database ({type(error).__name__})")
         if answer is None:
             return
         run = self._write_down(answer)
-        limit = float(run.limits["time_limit_s"])
-        self._telemetry.run_ended(run.kind, answer.outcome, answer.stop_reason, time.monotonic() - self._began, limit, answer.gap)
+        self._telemetry.run_ended(run.kind, run.outcome or "", run.stop_reason or "", self._seconds(), self._limit(), run.gap)
+
+    def _read(self) -> None:
+        run = self.claim.run
+        self._material = self._database.read(lambda connection: store.material(connection, run))
+        known = self._material.incumbent
+        if known is not None:
+            self._best = {"type": "incumbent", "phase": known.phase, "seconds": 0.0, "objectives": list(known.objectives)}
+            self._best |= {"plan": known.plan, "says_more": False}
+
+    def _broken(self, failure: str) -> Answer:
+        return Answer(State.failed, "no_plan", "crash", seconds=self._seconds(), failure=failure)
 
     def _lost_too_often(self) -> str | None:
-        return (
-            None
-            if self.claim.run.cancel_mode is not None
-            else f"{store.LOST}; the run was started {self.claim.run.losses} times and lost each time"
-        )
+        run = self.claim.run
+        return None if run.cancel_mode is not None else f"{store.LOST}; the run was started {run.losses} times and lost each time"
 
     def _solved(self) -> Answer | None:
         """Solve in a child; in another when it is lost while there is time, from the best plan so far."""
-        end = self._in_child(self.claim.incumbent.plan if self.claim.incumbent is not None else self.claim.warm_start)
+        known = self._material.incumbent
+        end = self._in_child(known.plan if known is not None else self._material.warm_start)
         for _ in range(MORE_CHILDREN):
             if end is None or end.reason != "crash" or self._ending != "no" or self._left() < AGAIN_SHARE * self._limit():
                 break
@@ -149,10 +175,10 @@ class Assignment:
             log.warning("a child was lost; the run is started again in another", report=end.message)
             with self._lock:
                 self._notes.append(
-                    Note("message", {"text": f"the solving process was lost and started again: {_first_line(end)}"}, time.time())
+                    Note("message", {"text": f"the solving process was lost and started again: {sentence(end.message)}"}, time.time())
                 )
             self._searched = False
-            end = self._in_child(self._best["plan"] if self._best is not None else self.claim.warm_start)
+            end = self._in_child(self._best["plan"] if self._best is not None else self._material.warm_start)
         return self._judged(end)
 
     def _limit(self) -> float:
@@ -165,7 +191,7 @@ class Assignment:
         """How the child ended; None when there is none to be had."""
         limits = self.claim.run.limits
         left = max(self._left(), 0.0)
-        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self.claim.problem, "warm_start": warm_start}
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "warm_start": warm_start}
         payload["limits"] = limits | {"time_limit_s": max(left, SHORTEST_S)}
         try:
             return self._pool.run(
@@ -191,21 +217,25 @@ class Assignment:
                 self._hand_back()
                 return None
             case "discarded":
-                return Answer(
-                    State.cancelled, "no_plan", "cancelled", seconds=self._seconds(), message="cancelled, and what was found is discarded"
-                )
+                return self._discarded()
         assert end is not None  # noqa: S101  (only without a child, and that is handed back)
         if end.value is not None:
             return self._answer(end.value)
         stopped = {"deadline": "deadline", "cancelled": "cancelled", "memory": "memory"}.get(end.reason, "crash")
         self._telemetry.child_killed(stopped)
-        failure = end.message if stopped == "crash" else None
-        log.warning("a child did not answer and was ended", because=end.reason, peak_memory_gib=round(end.peak_memory_gib, 3))
-        return self._concluded(stopped, failure)
+        log.warning(
+            "a child did not answer and was ended", because=end.reason, report=end.message, peak_memory_gib=round(end.peak_memory_gib, 3)
+        )
+        return self._concluded(stopped, f"the solving process was lost: {sentence(end.message)}" if stopped == "crash" else None)
+
+    def _discarded(self) -> Answer:
+        told = "cancelled, and what was found is discarded"
+        return Answer(State.cancelled, "no_plan", "cancelled", seconds=self._seconds(), message=told)
 
     def _memory(self) -> float | None:
-        asked, most = self.claim.run.limits.get("memory_gib"), self._settings.memory_gib
-        return min(asked, most) if asked is not None and most is not None else asked or most
+        """The least of what is asked for and what is allowed, in GiB; None: no limit."""
+        asked: float | None = self.claim.run.limits.get("memory_gib")
+        return min((limit for limit in (asked, self._settings.memory_gib) if limit is not None), default=None)
 
     def _grace(self) -> float:
         if self._ending in ("discarded", "handed_back", "lost"):
@@ -261,31 +291,41 @@ class Assignment:
             figures["stop_reason"] = "deadline"  # a child is told to stop in the same way when its time is up
         cancelled = figures["stop_reason"] == "cancelled"
         state = State.cancelled if cancelled else State.succeeded if figures["outcome"] in SUCCESSES else State.failed
-        if figures["outcome"] == "no_plan" and figures["failure"] is not None:
-            self._telemetry.verify_failed()
+        if figures["failure"] is not None:
+            log.error("a part of a solve failed", report=figures["failure"])
+            if "the plan of phase" in figures["failure"] and figures["outcome"] == "no_plan":
+                self._telemetry.verify_failed()
+            figures["failure"] = sentence(figures["failure"])
         return Answer(state, seconds=self._seconds(), parts=value["parts"], **figures)
 
     def _concluded(self, stop_reason: str, failure: str | None) -> Answer | None:
         """The answer from what the child had said before it ended: verified and explained by another child."""
-        if self.claim.run.cancel_mode is not None and failure is None:
+        mode = self.claim.run.cancel_mode
+        if mode is CancelMode.discard:
+            return self._discarded()
+        if mode is not None and failure is None:
             stop_reason = "cancelled"
         if self._best is None:
             return self._without_plan(stop_reason, failure)
         proofs = [told for told in (self._refuted, self._unbounded) if told is not None]
-        messages = [*self._bounds.values(), self._best, *proofs]
-        run = self.claim.run
-        payload: dict[str, Any] = {"kind": run.kind, "problem": self.claim.problem, "limits": run.limits, "messages": messages}
-        payload |= {"stop_reason": stop_reason, "seconds": self._seconds(), "failure": failure}
-        try:
-            end = self._pool.run(f"{TASKS}:conclude", payload, deadline_s=CONCLUDE_S, memory_gib=self._memory())
-        except ChildGoneError:
-            self._hand_back()
-            return None
-        if end.value is not None:
-            return self._answer(end.value)
-        self._telemetry.child_killed("crash")
-        reports = [failure or "", f"the best plan could not be concluded: {end.reason} {end.message}"]
-        return self._without_plan(stop_reason, "\n".join(report for report in reports if report))
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "limits": self.claim.run.limits}
+        payload |= {"messages": [*self._bounds.values(), self._best, *proofs], "stop_reason": stop_reason, "failure": failure}
+        ended = ""
+        for explained in (True, False):  # what cannot be explained, or not in time, is verified all the same
+            payload |= {"seconds": self._seconds(), "explained": explained}
+            try:
+                end = self._pool.run(f"{TASKS}:conclude", payload, deadline_s=CONCLUDE_S, memory_gib=self._memory())
+            except ChildGoneError:
+                self._hand_back()
+                return None
+            if self._ending == "discarded":
+                return self._discarded()
+            if end.value is not None:
+                return self._answer(end.value)
+            self._telemetry.child_killed("crash")
+            ended = end.reason
+            log.error("the best plan could not be concluded", because=ended, report=end.message)
+        return self._without_plan(stop_reason, f"{failure or ''} the best plan could not be concluded ({ended})".strip())
 
     def _without_plan(self, stop_reason: str, failure: str | None) -> Answer:
         refuted = self._refuted is not None and self._best is None
@@ -309,16 +349,20 @@ class Assignment:
     # ------------------------------------------------------------ the database
 
     def _write_down(self, answer: Answer) -> Run:
-        """Write until it is written: an answer is not lost because the database rests."""
+        """Write until it is written: an answer is not lost because the database rests. One that it refuses ends as a failure."""
         notes = self._taken()
         while True:
             try:
-                run = self._database.write(lambda connection: store.finish(connection, self.lease, answer, notes))
+                run = self._database.write(partial(store.finish, lease=self.lease, answer=answer, notes=notes))
             except Unavailable as error:
                 if self._ending in ("handed_back", "lost"):
                     raise
                 log.warning("the answer waits for the database", reason=error.detail)
                 time.sleep(AGAIN_S)
+            except NotStoredError:
+                if not (answer.parts or notes):
+                    raise
+                answer, notes = self._broken("the database refused the answer"), []
             else:
                 self._bulletin.publish(self.lease.position)
                 return run
@@ -337,5 +381,8 @@ class Assignment:
             log.warning("a run could not be handed back; its lease will run out", reason=error.detail)
 
 
-def _first_line(end: ChildEnd) -> str:
-    return end.message.splitlines()[0] if end.message else end.reason
+def sentence(report: str) -> str:
+    """A crash report in one sentence for whoever asked: what it was, without traceback and without paths; the log has the whole."""
+    lines = [line.strip() for line in report.splitlines() if line.strip()]
+    line = (lines[-1] if "Traceback (most recent call last)" in report else lines[0]) if lines else "no report"
+    return PATH.sub("...", line)[:LONGEST_SENTENCE]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from service.errors import ServiceError, Unavailable
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[["Connection"], T]
 
+# Another session that holds a row, is frozen in the middle of a transaction, or is cut off, must not stop every write of ours.
+POSTGRES_LIMITS = "-c lock_timeout=3s -c statement_timeout=15s -c idle_in_transaction_session_timeout=15s"
+POSTGRES_KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 MOST_AT_ONCE = 256  # operations in one transaction: a batch stays short enough for the others that wait
 MOST_WAITING = 20_000
 BUSY_S = 5.0  # for another process that writes to the same file
@@ -69,9 +72,8 @@ class Database:
     def _engine(self, begin: str) -> Engine:
         if not self.is_sqlite:
             url = self.url.set(drivername="postgresql+psycopg")
-            return create_engine(
-                url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=BUSY_S, connect_args={"connect_timeout": 3}
-            )
+            waits = {"connect_timeout": 3, "options": POSTGRES_LIMITS, **POSTGRES_KEEPALIVES}
+            return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=BUSY_S, connect_args=waits)
         engine = create_engine(self.url, pool_size=8, max_overflow=8, connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
         @event.listens_for(engine, "connect")
@@ -94,8 +96,8 @@ class Database:
         try:
             with self._reading.begin() as connection:
                 return operation(connection)
-        except DBAPIError as error:
-            raise _unavailable(error) from error
+        except SQLAlchemyError as error:
+            raise _failure(error) from error
 
     # ------------------------------------------------------------ writing
 
@@ -137,7 +139,7 @@ class Database:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
             self._commit([(operation, future) for operation, future in batch if future.set_running_or_notify_cancel()])
 
-    def _commit(self, batch: list[tuple[Operation[Any], Future[Any]]]) -> None:
+    def _commit(self, batch: list[tuple[Operation[Any], Future[Any]]], *, again: bool = False) -> None:
         """One transaction for all; one for each when that fails."""
         if not batch:
             return
@@ -150,10 +152,12 @@ class Database:
             if len(batch) > 1 and not _is_lost(error):
                 self._commit_singly(batch)
                 return
-            if not isinstance(error, DBAPIError):
+            if isinstance(error, IntegrityError) and not again:
+                self._commit(batch, again=True)  # another process was faster: what it has written is there to be seen now
+                return
+            if not isinstance(error, SQLAlchemyError):
                 log.exception("a write failed", error=str(error))
-            failure = _unavailable(error) if isinstance(error, SQLAlchemyError) else error
-            done = [(future, None, failure) for _, future in batch]
+            done = [(future, None, _failure(error) if isinstance(error, SQLAlchemyError) else error) for _, future in batch]
         for future, value, failed in done:
             if failed is None:
                 future.set_result(value)
@@ -167,9 +171,9 @@ class Database:
         for place, single in enumerate(batch):
             self._commit([single])
             error = single[1].exception()
-            if error is not None and isinstance(error.__cause__, OperationalError):
+            if isinstance(error, Unavailable) and isinstance(error.__cause__, SQLAlchemyError):
                 for _, future in batch[place + 1 :]:
-                    future.set_exception(_unavailable(error.__cause__))
+                    future.set_exception(_failure(error.__cause__))
                 return
 
 
@@ -184,10 +188,22 @@ def _is_lost(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    log.warning("the database does not answer", error=str(error).splitlines()[0])
-    detail = "the database does not answer; what was asked may not have been done: ask again, with the same Idempotency-Key"
-    made = Unavailable(detail, code="database_unavailable", retry_after_s=AGAIN_S)
+class NotStoredError(ServiceError):
+    """The database works and refuses this very content: asking again would not help."""
+
+    code, title = "not_stored", "Not stored"
+
+
+def _failure(error: SQLAlchemyError) -> ServiceError:
+    """What to say of an error of the database: that it does not work now, or that it refuses the content."""
+    made: ServiceError
+    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated:
+        log.error("the database refuses what was to be written", error=str(error).splitlines()[0])
+        made = NotStoredError("the database refuses this content; it is logged under this request's id")
+    else:
+        log.warning("the database does not answer", error=str(error).splitlines()[0])
+        detail = "the database does not answer; what was asked may not have been done: ask again, with the same Idempotency-Key"
+        made = Unavailable(detail, code="database_unavailable", retry_after_s=AGAIN_S)
     made.__cause__ = error
     return made
 

@@ -82,6 +82,7 @@ class Run:
     bound: float | None
     gap: float | None
     seconds: float | None
+    spent_s: float
     verified: bool
     message: str
     failure: str | None
@@ -140,14 +141,20 @@ class Incumbent:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run to work on: the lease, the problem as JSON, and the plan to start from, if any."""
+    """A run to work on, and the right to."""
 
     lease: Lease
     run: Run
-    problem: bytes
-    incumbent: Incumbent | None
-    warm_start: bytes | None
     conclude_only: bool  # lost too often, or cancelled while it waited: only what is known already may be concluded
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the work on a run begins with: the problem as JSON, and the plan to start from, if any."""
+
+    problem: bytes
+    incumbent: Incumbent | None = None
+    warm_start: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

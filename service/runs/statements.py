@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.runs import states
-from service.runs.tables import QUEUED, answers, idempotency, incumbents, problems, run_events, runs
+from service.runs.tables import CANCELLED, QUEUED, answers, idempotency, incumbents, problems, run_events, runs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -26,7 +26,8 @@ def _here(table: Table) -> Any:  # noqa: ANN401  (SQLAlchemy's expression)
 
 _THIS_PROBLEM = (problems.c.tenant == bindparam("in_tenant")) & (problems.c.id == bindparam("named"))
 PROBLEM = select(problems).where(_THIS_PROBLEM)
-TOUCH_PROBLEM = update(problems).where(_THIS_PROBLEM)
+# Held until the run that needs it is stored: ``store.forget`` leaves it alone meanwhile.
+HOLD_PROBLEM = select(problems.c.id).where(_THIS_PROBLEM).with_for_update(read=True, key_share=True)
 INSERT_RUN = insert(runs).returning(*runs.c)
 INSERT_EVENTS = insert(run_events)
 INSERT_KEY = insert(idempotency)
@@ -63,6 +64,7 @@ TAKE = (
     .returning(*runs.c)
 )
 NEXT = select(runs.c.position).where(QUEUED).order_by(runs.c.priority.desc(), runs.c.position).limit(1).with_for_update(skip_locked=True)
+NEXT_CANCELLED = select(runs.c.position).where(CANCELLED).order_by(runs.c.position).limit(1).with_for_update(skip_locked=True)
 HELD = (
     select(runs)
     .where(_here(runs) & (runs.c.attempt == bindparam("in_attempt")) & (runs.c.worker == bindparam("by")) & runs.c.state.in_(LEASED_STATES))

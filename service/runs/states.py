@@ -39,7 +39,7 @@ LEASED = frozenset({State.starting, State.solving, State.verifying, State.cancel
 
 NEXT: dict[State, frozenset[State]] = {
     State.queued: frozenset({State.starting, State.cancelled, State.succeeded}),  # succeeded: from the cache
-    State.starting: frozenset({State.solving, State.cancelling, State.queued, *TERMINAL}),
+    State.starting: frozenset({State.solving, State.verifying, State.cancelling, State.queued, *TERMINAL}),
     State.solving: frozenset({State.verifying, State.cancelling, State.queued, *TERMINAL}),
     State.verifying: frozenset({State.cancelling, State.queued, *TERMINAL}),
     State.cancelling: frozenset({State.queued, *TERMINAL}),

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import Conflict, LeaseLost, NotFound
 from service.runs import statements
-from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, NewRun, Note, Run, StoredProblem, packed, unpacked
+from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, Material, NewRun, Note, Run, StoredProblem, packed, unpacked
 from service.runs.states import NEXT, TERMINAL, CancelMode, State
 from service.runs.tables import LEASED, answers, idempotency, incumbents, problems, run_events, runs
 
@@ -38,10 +38,10 @@ def new_run_id() -> str:
 
 
 def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> None:
-    """Keep a problem; the same content twice is one problem, as young as its last request, so that it is not forgotten meanwhile."""
-    now = time.time()
-    if connection.execute(statements.TOUCH_PROBLEM, {"in_tenant": tenant, "named": problem.id, "created_at": now}).rowcount:
+    """Keep a problem; the same content twice is one problem."""
+    if connection.execute(statements.HOLD_PROBLEM, {"in_tenant": tenant, "named": problem.id}).first() is not None:
         return
+    now = time.time()
     body, was_packed = packed(problem.body)
     values = {
         "tenant": tenant,
@@ -168,14 +168,14 @@ def incumbent_of(connection: Connection, position: int) -> Incumbent | None:
 # ---------------------------------------------------------------- a worker's steps
 
 
-def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int | None = None) -> Claim | None:
+def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int | None = None, *, cancelled: bool = False) -> Claim | None:
     """Take the queued run of the highest priority, the oldest of those; None when there is none to take.
 
     A run that was lost ``attempts`` times, or was cancelled while it waited, may only be concluded from what is known. A
-    tenant that has ``tenant_limit`` runs at work waits.
+    tenant that has ``tenant_limit`` runs at work waits. ``cancelled``: only those cancelled while they waited.
     """
-    first = statements.NEXT
-    if tenant_limit is not None:
+    first = statements.NEXT_CANCELLED if cancelled else statements.NEXT
+    if tenant_limit is not None and not cancelled:
         at_work = select(runs.c.tenant).where(LEASED).group_by(runs.c.tenant).having(func.count() >= tenant_limit)
         first = first.where(runs.c.tenant.not_in(at_work))
     position = connection.execute(first).scalar()
@@ -184,11 +184,15 @@ def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int 
     now = time.time()
     run = Run.of(connection.execute(statements.TAKE, {"at": position, "to": worker, "now": now}).mappings().one())
     connection.execute(statements.INSERT_EVENTS, _event(run, "state", now, {"state": State.starting}))
-    problem = problem_of(connection, run.tenant, run.problem_id)
-    known = incumbent_of(connection, position)
-    warm_start = _warm_start(connection, run) if known is None else None
     conclude_only = run.losses >= attempts or run.cancel_mode is not None
-    return Claim(Lease(position, run.attempt, worker), run, problem.body, known, warm_start, conclude_only)
+    return Claim(Lease(position, run.attempt, worker), run, conclude_only)
+
+
+def material(connection: Connection, run: Run) -> Material:
+    """What the work on a claimed run begins with; for ``Database.read``, because it may be large. Raises NotFound."""
+    problem = problem_of(connection, run.tenant, run.problem_id)
+    known = incumbent_of(connection, run.position)
+    return Material(problem.body, known, _warm_start(connection, run) if known is None else None)
 
 
 def _warm_start(connection: Connection, run: Run) -> bytes | None:
@@ -218,10 +222,13 @@ def held(connection: Connection, lease: Lease) -> Run:
     return Run.of(row)
 
 
-def progress(connection: Connection, lease: Lease, notes: Sequence[Note]) -> Run:
-    """Write down what a worker has heard: states, bounds, better plans, each an event. A run being cancelled stays ``cancelling``."""
+def progress(connection: Connection, lease: Lease, notes: Sequence[Note], spent_s: float = 0.0) -> Run:
+    """Write down what a worker has heard: states, bounds, better plans, each an event. A run being cancelled stays ``cancelling``.
+
+    ``spent_s`` is how much of the time limit is used up.
+    """
     run = held(connection, lease)
-    return _noted(connection, run, notes, {}) if notes else run
+    return _noted(connection, run, notes, {"spent_s": max(spent_s, run.spent_s)}) if notes else run
 
 
 def _noted(connection: Connection, run: Run, notes: Sequence[Note], values: Mapping[str, Any]) -> Run:
@@ -238,7 +245,8 @@ def _noted(connection: Connection, run: Run, notes: Sequence[Note], values: Mapp
             changes["state"] = state
         if entry.incumbent is not None:
             best = entry.incumbent
-        changes |= {name: entry.data[name] for name in _FIGURES if name in entry.data}
+        # Of a later attempt's first bound the gap is not known yet: what an earlier one had found still stands.
+        changes |= {name: entry.data[name] for name in _FIGURES if entry.data.get(name) is not None}
         number = run.events + len(events) + 1
         events.append({"position": run.position, "number": number, "type": entry.type, "at": entry.at, "data": json.dumps(entry.data)})
     if best is not None:
@@ -281,10 +289,15 @@ def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note]
         rows = [{"position": run.position, "part": part, "body": body, "packed": was_packed} for part, body, was_packed in parts]
         connection.execute(statements.INSERT_PARTS, rows)
     connection.execute(statements.DROP_INCUMBENT, {"at": run.position})
-    figures = {name: getattr(answer, name) for name in _FROM_CACHE}
+    figures = {name: _text(getattr(answer, name)) for name in _FROM_CACHE}
     told = {"state": answer.state} | {name: figures[name] for name in ("outcome", "stop_reason", *_FIGURES, "verified")}
     last = Note("state", told, time.time(), state=answer.state)
     return _noted(connection, run, [*notes, last], figures | {"answered_by": run.position, "finished_at": time.time(), "worker": None})
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401  (any figure of an answer)
+    """Without NUL, which PostgreSQL keeps in no text: a name in the user's file may hold one, or the last words of a child."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def beat(connection: Connection, worker: str, positions: Sequence[int]) -> list[Run]:
@@ -311,7 +324,7 @@ def give_back(connection: Connection, seen: Run, why: str, attempts: int) -> Run
     run = Run.of(row)
     known = connection.execute(select(incumbents.c.position).where(incumbents.c.position == run.position)).first() is not None
     losses = run.losses + 1
-    if losses > attempts or (losses == attempts and not known):
+    if losses > 2 * attempts or (losses >= attempts and not known):  # of one with a plan, the second half only tried to conclude it
         failure = f"{why}; the run was started {losses} times and lost each time"
         stopped = State.cancelled if run.state is State.cancelling else State.failed
         return _end(connection, run, Answer(stopped, "no_plan", "crash", seconds=run.seconds, failure=failure))
@@ -341,6 +354,8 @@ def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -
         if known is None:
             return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message="cancelled before it began"))
         # An earlier attempt had found a plan: a worker concludes from it.
+        if run.cancel_mode is mode:
+            return run
         return _changed(connection, run, {"cancel_mode": mode}, {"cancel": mode}, "message")
     values = {"state": State.cancelling, "cancel_mode": mode}
     if run.state is State.cancelling and run.cancel_mode is mode:
@@ -348,25 +363,37 @@ def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -
     return _changed(connection, run, values, {"state": State.cancelling, "mode": mode})
 
 
-def forget(connection: Connection, before: float, most: int = 500) -> int:
-    """Delete finished runs older than ``before`` (seconds since 1970) with all that nothing else refers to; how many."""
-    columns = (runs.c.position, runs.c.answered_by)
-    old = connection.execute(select(*columns).where(runs.c.state.in_(sorted(TERMINAL)) & (runs.c.finished_at < before)).limit(most)).all()
-    positions = [row.position for row in old]
-    if not positions:
-        return 0
-    ids = select(runs.c.id).where(runs.c.position.in_(positions))
-    connection.execute(delete(idempotency).where(idempotency.c.run_id.in_(ids)))
-    connection.execute(delete(run_events).where(run_events.c.position.in_(positions)))
-    connection.execute(delete(runs).where(runs.c.position.in_(positions)))
-    orphans = _unused(connection, {row.answered_by for row in old if row.answered_by is not None})
-    connection.execute(delete(answers).where(answers.c.position.in_(orphans)))
-    used = select(runs.c.problem_id).where((runs.c.problem_id == problems.c.id) & (runs.c.tenant == problems.c.tenant)).exists()
-    connection.execute(delete(problems).where((problems.c.created_at < before) & ~used))
-    return len(positions)
+def forget(connection: Connection, before: float, most: int = 200) -> int:
+    """Delete up to ``most`` runs that ended before ``before`` (seconds since 1970), and problems that nothing needs; how many in all."""
+    columns = (runs.c.position, runs.c.id, runs.c.answered_by)
+    old = (
+        select(*columns).where(runs.c.state.in_(sorted(TERMINAL)) & (runs.c.finished_at < before)).order_by(runs.c.finished_at).limit(most)
+    )
+    found = connection.execute(old).all()
+    if found:
+        positions = [row.position for row in found]
+        connection.execute(delete(idempotency).where(idempotency.c.run_id.in_([row.id for row in found])))
+        connection.execute(delete(run_events).where(run_events.c.position.in_(positions)))
+        connection.execute(delete(runs).where(runs.c.position.in_(positions)))
+        orphans = _unused(connection, {row.answered_by for row in found if row.answered_by is not None})
+        connection.execute(delete(answers).where(answers.c.position.in_(orphans)))
+    return len(found) + _forget_problems(connection, before, most)
 
 
 def _unused(connection: Connection, answered_by: set[int]) -> list[int]:
     """Which of these answers no run has any more."""
     kept = connection.execute(select(runs.c.answered_by).where(runs.c.answered_by.in_(answered_by)).distinct())
     return sorted(answered_by - {row.answered_by for row in kept})
+
+
+def _forget_problems(connection: Connection, before: float, most: int) -> int:
+    """Locked first and looked up then, so that a request that comes meanwhile either keeps its problem or stores it anew."""
+    this = (runs.c.tenant == problems.c.tenant) & (runs.c.problem_id == problems.c.id)
+    old = select(problems.c.tenant, problems.c.id).where((problems.c.created_at < before) & ~select(runs.c.position).where(this).exists())
+    candidates = connection.execute(old.order_by(problems.c.created_at).limit(most).with_for_update(skip_locked=True, of=problems)).all()
+    gone = 0
+    for row in candidates:
+        here = (problems.c.tenant == row.tenant) & (problems.c.id == row.id)
+        used = select(runs.c.position).where((runs.c.tenant == row.tenant) & (runs.c.problem_id == row.id)).exists()
+        gone += connection.execute(delete(problems).where(here & ~used)).rowcount
+    return gone

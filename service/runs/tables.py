@@ -34,11 +34,13 @@ problems = Table(
     Column("warnings", Text, nullable=False),  # JSON list of {pointer, code, detail}
     Column("parent", String(64)),
     Column("created_at", Float, nullable=False),
+    Index(None, "created_at"),
 )
 
-# The conditions of the two partial indexes. Queries use these very texts: with a bound value in place of the literal
+# The conditions of the partial indexes. Queries use these very texts: with a bound value in place of the literal
 # neither database would use the index.
 QUEUED = text("state = 'queued'")
+CANCELLED = text("state = 'queued' AND cancel_mode IS NOT NULL")  # while it waited, and there is a plan to conclude from
 LEASED = text("state IN ('starting', 'solving', 'verifying', 'cancelling')")
 
 answers = Table(
@@ -78,6 +80,7 @@ runs = Table(
     Column("bound", Float),
     Column("gap", Float),
     Column("seconds", Float),
+    Column("spent_s", Float, nullable=False, default=0.0),  # of the time limit, by all attempts so far
     Column("verified", Boolean, nullable=False, default=False),
     Column("message", Text, nullable=False, default=""),
     Column("failure", Text),
@@ -90,6 +93,10 @@ runs = Table(
     Index(None, "worker"),
     Index(None, "tenant", "cache_key"),
     Index("ix_runs_queue", text("priority DESC"), "position", sqlite_where=QUEUED, postgresql_where=QUEUED),
+    Index("ix_runs_cancelled", "position", sqlite_where=CANCELLED, postgresql_where=CANCELLED),
+    Index(None, "tenant", "problem_id"),
+    Index(None, "answered_by"),
+    Index(None, "finished_at"),
     Index("ix_runs_leased", "state", sqlite_where=LEASED, postgresql_where=LEASED),
 )
 
@@ -124,6 +131,7 @@ idempotency = Table(
     Column("fingerprint", String(64), nullable=False),  # of the request body
     Column("run_id", String(40), nullable=False),
     Column("created_at", Float, nullable=False),
+    Index(None, "run_id"),
 )
 
 api_keys = Table(

@@ -26,6 +26,8 @@ from service.runs.states import State
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy import Connection
+
     from service.children import ChildPool
     from service.runs.bulletin import Bulletin
     from service.runs.database import Database
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
     from service.telemetry import Telemetry
 
 DAY_S = 86_400.0
-FORGET_EVERY_S = 60.0
+FORGET_EVERY_S = 2.0
+MISSED_BEATS = 3.0  # after as many, whoever watches leases begins anew: it was the watcher that slept
 SCRIBE_S = 0.025
+LEFT_S = 1.0
+LONGEST_PAUSE_S = 30.0
 AGAIN_S = 1.0  # after the database did not answer
 log = structlog.get_logger(__name__)
 
@@ -61,6 +66,7 @@ class Worker:
         """Begin; returns at once."""
         names = [f"slot-{number}" for number in range(1, self.settings.slots + 1)]
         self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+        self._threads.append(threading.Thread(target=self._serve, kwargs={"cancelled": True}, name="slot-cancelled", daemon=True))
         self._threads.append(threading.Thread(target=self._keep, name="keeper", daemon=True))
         self._threads.append(threading.Thread(target=self._scribe, name="scribe", daemon=True))
         for thread in self._threads:
@@ -124,58 +130,91 @@ class Worker:
 
     # ------------------------------------------------------------ a slot
 
-    def _serve(self) -> None:
+    def _serve(self, *, cancelled: bool = False) -> None:
+        """Claim and work; ``cancelled``: only runs that were cancelled while they waited, which no busy slot shall hold up."""
+        troubles = 0
         while not self._stopping.is_set():
             with self._accepted:
                 seen = self._news
             try:
-                claim = self._claim()
+                claim = self._claim(cancelled=cancelled)
+                troubles = self._work(claim, troubles) if claim is not None else troubles
             except ServiceError:
                 self._stopping.wait(AGAIN_S)
                 continue
+            except Exception:
+                log.exception("a slot could not claim a run")
+                self._stopping.wait(AGAIN_S)
+                continue
             if claim is not None:
-                self._work(claim)
                 continue
             with self._accepted:
                 if self._news == seen and not self._stopping.is_set():
                     self._accepted.wait(self.settings.poll_s)
 
-    def _claim(self) -> Claim | None:
+    def _claim(self, *, cancelled: bool) -> Claim | None:
         settings = self.settings
-        return self.database.write(lambda connection: store.claim(connection, self.name, settings.attempts, settings.tenant_running_limit))
+        limit = settings.tenant_running_limit
+        return self.database.write(lambda connection: store.claim(connection, self.name, settings.attempts, limit, cancelled=cancelled))
 
-    def _work(self, claim: Claim) -> None:
-        if claim.run.attempt == 1:
-            self.telemetry.run_claimed(time.time() - claim.run.created_at)
-        self.bulletin.publish(claim.run.position)
+    def _work(self, claim: Claim, troubles: int) -> int:
+        """Work on one run; how often in a row that went wrong by no fault of the run's, for the pause before the next."""
+        run = claim.run
+        if run.attempt == 1:
+            self.telemetry.run_claimed(time.time() - run.created_at)
+        self.bulletin.publish(run.position)
         assignment = Assignment(claim, self.database, self.settings, self.bulletin, self.pool, self.telemetry, self._heard.set)
         with self._lock:
             self._at_work[claim.lease] = assignment
         if self._stopped.is_set():
             assignment.hand_back()
-        with structlog.contextvars.bound_contextvars(run_id=claim.run.id, trace_id=claim.run.trace_id, request_id=claim.run.request_id):
+        with structlog.contextvars.bound_contextvars(run_id=run.id, trace_id=run.trace_id, request_id=run.request_id):
             try:
-                attributes = {"run_id": claim.run.id, "kind": claim.run.kind}
-                with self.telemetry.tracing.span("run", trace_id=claim.run.trace_id, attributes=attributes):
+                with self.telemetry.tracing.span("run", trace_id=run.trace_id, attributes={"run_id": run.id, "kind": run.kind}):
                     assignment.run()
             except LeaseLost as lost:
                 self.telemetry.lease_lost()
                 log.warning("the run was given to another worker; what was found here is dropped", reason=lost.detail)
-            except ServiceError as error:
-                log.warning("the run could not be written down; it will be taken up again", reason=error.detail)
+            except (ServiceError, OSError) as error:
+                log.warning("a slot had no means to go on; the run returns to the queue", reason=str(error))
+                self._return(claim, counts=False)
+                return self._pause(troubles)
             except Exception:
-                log.exception("a slot failed; the run will be taken up again")
+                log.exception("a slot failed; the run returns to the queue")
+                self._return(claim, counts=True)
+                return self._pause(troubles)
             finally:
                 with self._lock:
                     del self._at_work[claim.lease]
-                self.bulletin.publish(claim.run.position)
+                self.bulletin.publish(run.position)
+        return 0
+
+    def _return(self, claim: Claim, *, counts: bool) -> None:
+        """Give a run back that this slot cannot work on; it ``counts`` as a loss where the run itself may be the cause."""
+
+        def operation(connection: Connection) -> None:
+            held = store.held(connection, claim.lease)
+            if counts:
+                store.give_back(connection, held, "a fault of ours", self.settings.attempts)
+            else:
+                store.hand_back(connection, claim.lease, "its worker had no means to go on")
+
+        try:
+            self.database.write(operation)
+        except ServiceError as error:
+            log.warning("a run could not be returned; its lease will run out", reason=error.detail)
+
+    def _pause(self, troubles: int) -> int:
+        """Longer each time: what is short of processes or descriptors must not burn through the queue."""
+        self._stopping.wait(min(LONGEST_PAUSE_S, AGAIN_S * 2**troubles))
+        return troubles + 1
 
     # ------------------------------------------------------------ the scribe
 
     def _scribe(self) -> None:
         """Now and then, so that what is heard in quick succession costs one write."""
         while not self._stopped.is_set():
-            self._heard.wait()
+            self._heard.wait(LEFT_S)  # and from time to time, for what could not be written the first time
             if self._stopped.wait(SCRIBE_S):
                 return
             self._heard.clear()
@@ -190,7 +229,7 @@ class Worker:
     # ------------------------------------------------------------ the keeper
 
     def _keep(self) -> None:
-        watch = _Watch(self.settings.lease_s)
+        watch = _Watch(self.settings.lease_s, MISSED_BEATS * self.settings.heartbeat_s)
         forgot_at = time.monotonic()
         while not self._stopped.wait(self.settings.heartbeat_s):
             try:
@@ -208,8 +247,8 @@ class Worker:
         """Delete the finished runs that are older than the settings want them kept."""
         if self.settings.retention_days is not None:
             before = time.time() - self.settings.retention_days * DAY_S
-            while self.database.write(lambda connection: store.forget(connection, before)) and not self._stopping.is_set():
-                pass
+            # One small step a turn, so that leases are renewed between: a long one would hold up every write.
+            self.database.write(lambda connection: store.forget(connection, before))
 
     def _beat(self) -> None:
         """Renew the leases; hear what is cancelled; let go of runs that are no longer ours."""
@@ -238,18 +277,26 @@ class Worker:
                 self.bulletin.publish(run.position)
                 if given.state is State.queued:
                     self.wake()
+                else:
+                    limit = float(given.limits["time_limit_s"])
+                    self.telemetry.run_ended(given.kind, given.outcome or "", given.stop_reason or "", given.spent_s, limit, None)
 
 
 class _Watch:
     """Finds the runs whose lease stands still, by this process's own monotonic clock, or whose worker of this machine is dead."""
 
-    def __init__(self, lease_s: float) -> None:
+    def __init__(self, lease_s: float, asleep_s: float) -> None:
         self._lease_s = lease_s
+        self._asleep_s = asleep_s
+        self._looked = time.monotonic()
         self._seen: dict[tuple[int, int], tuple[int, float]] = {}  # (position, attempt): beat, and when it was first seen
 
     def lost(self, leased: Iterable[Run]) -> list[Run]:
-        """Those that are lost."""
+        """Those that are lost. Time in which nobody could look or beat, such as a rest of the database, counts for nothing."""
         now = time.monotonic()
+        if now - self._looked > self._asleep_s:
+            self._seen = {}
+        self._looked = now
         seen: dict[tuple[int, int], tuple[int, float]] = {}
         found = []
         for run in leased:
@@ -266,16 +313,25 @@ class _Watch:
 
 
 def new_name() -> str:
-    """``host/boot/pid/start/random``: tells those on the same machine whether the worker can still be alive."""
-    return "/".join((socket.gethostname(), _boot_id(), str(os.getpid()), _started(os.getpid()) or "", secrets.token_hex(4)))
+    """``host/boot/namespace/pid/start/random``: tells those who see the same processes whether the worker can still be alive."""
+    return "/".join((*_place(), str(os.getpid()), _started(os.getpid()) or "", secrets.token_hex(4)))
 
 
 def is_dead(name: str | None) -> bool:
     """Whether the worker is known to be gone: only ever True for one of this machine, since its last start."""
     match (name or "").split("/"):
-        case [host, boot, pid, start, _] if (host, boot) == (socket.gethostname(), _boot_id()) and pid.isdecimal():
+        case [host, boot, namespace, pid, start, _] if (host, boot, namespace) == _place() and pid.isdecimal():
             return _started(int(pid)) != start
     return False
+
+
+def _place() -> tuple[str, str, str]:
+    """This machine since its last start, and which of its processes are seen from here: containers may share all but the last."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = 0
+    return socket.gethostname(), _boot_id(), str(namespace)
 
 
 def _boot_id() -> str:

@@ -10,6 +10,7 @@ depends_on = None
 
 POSITION = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 QUEUED = "state = 'queued'"
+CANCELLED = "state = 'queued' AND cancel_mode IS NOT NULL"
 LEASED = "state IN ('starting', 'solving', 'verifying', 'cancelling')"
 
 
@@ -60,6 +61,7 @@ def _idempotency() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "key", name=op.f("pk_idempotency")),
     )
+    op.create_index(op.f("ix_idempotency_run_id"), "idempotency", ["run_id"])
 
 
 def _problems() -> None:
@@ -76,6 +78,7 @@ def _problems() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_problems")),
     )
+    op.create_index(op.f("ix_problems_created_at"), "problems", ["created_at"])
 
 
 def _runs() -> None:
@@ -105,6 +108,7 @@ def _runs() -> None:
         sa.Column("bound", sa.Float(), nullable=True),
         sa.Column("gap", sa.Float(), nullable=True),
         sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("spent_s", sa.Float(), nullable=False),
         sa.Column("verified", sa.Boolean(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
@@ -123,6 +127,10 @@ def _runs() -> None:
     op.create_index(op.f("ix_runs_tenant_cache_key"), "runs", ["tenant", "cache_key"])
     op.create_index(op.f("ix_runs_tenant_position"), "runs", ["tenant", "position"])
     op.create_index(op.f("ix_runs_worker"), "runs", ["worker"])
+    op.create_index("ix_runs_cancelled", "runs", ["position"], sqlite_where=sa.text(CANCELLED), postgresql_where=sa.text(CANCELLED))
+    op.create_index(op.f("ix_runs_tenant_problem_id"), "runs", ["tenant", "problem_id"])
+    op.create_index(op.f("ix_runs_answered_by"), "runs", ["answered_by"])
+    op.create_index(op.f("ix_runs_finished_at"), "runs", ["finished_at"])
 
 
 def _incumbents() -> None:
