@@ -20,13 +20,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import psutil
 
-from optimizer.child_entry import CANCEL, ERROR, IMPORT, MESSAGE, RUN, VALUE, Frame, FrameReader, encode, write_some
+from optimizer.child_entry import CANCEL, ERROR, IMPORT, MESSAGE, RUN, VALUE, FrameReader, NotPlainError, encode, write_some
 
 EndReason = Literal["finished", "deadline", "cancelled", "memory", "crash", "error"]
 
@@ -45,6 +45,8 @@ _REAP_S = 5.0
 _STDERR_BYTES = 1 << 16
 _STDERR_LINES = 40
 _GIB = 1 << 30
+# The settings of this product, the database's password among them, are none of a child's business.
+_PRIVATE = "QUARTERMASTER_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ class ChildEnd:
     """How one run ended.
 
     ``value`` is what the function returned: always for ``finished``, and for ``deadline`` and ``cancelled`` if it
-    returned within the grace; None otherwise. ``message`` says more for ``crash`` (signal or exit code, then the last
-    lines of output) and ``error`` (the traceback). ``peak_memory_gib`` is the largest resident memory seen, by samples.
+    returned within the grace; None otherwise. ``message`` says more for ``crash`` (signal or exit code, or what it sent
+    that was not plain, then the last lines of output) and ``error`` (the traceback). ``peak_memory_gib`` is the largest
+    resident memory seen, by samples.
     """
 
     reason: EndReason
@@ -86,6 +89,7 @@ class _Run:
     answer: Literal["value", "error"] | None = None
     value: Any = None
     traceback: str = ""
+    breach: str = ""
 
     def wants_stop(self, now: float) -> Literal["deadline", "cancelled"] | None:
         """Why the child should be asked to stop, if it should be."""
@@ -97,16 +101,15 @@ class _Run:
         """When a child that was asked to stop is killed; never, for one that was not."""
         return math.inf if self.asked is None else self.asked_at + self.grace_s()
 
-    def take(self, frame: Frame) -> None:
-        """Note one frame of the child. Raises what ``on_message`` or the unpickling raises."""
-        if frame.kind == MESSAGE:
-            message = frame.thing()
+    def take(self, kind: bytes, thing: Any) -> None:  # noqa: ANN401 (whatever the child sent)
+        """Note what one frame of the child held. Raises what ``on_message`` raises."""
+        if kind == MESSAGE:
             if self.on_message is not None:
-                self.on_message(message)
-        elif frame.kind == VALUE:
-            self.value, self.answer = frame.thing(), "value"
-        elif frame.kind == ERROR:
-            self.traceback, self.answer = frame.thing(), "error"
+                self.on_message(thing)
+        elif kind == VALUE:
+            self.value, self.answer = thing, "value"
+        elif kind == ERROR:
+            self.traceback, self.answer = str(thing), "error"
 
 
 class Child:
@@ -116,7 +119,7 @@ class Child:
     leaves the child ready for the next; a killed or crashed child stays dead (see `alive`).
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], requests: int, replies: int, lifeline: int, output: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], requests: int, replies: int, lifeline: int, output: int, *, plain: bool) -> None:
         self._process = process
         self._requests = requests
         self._replies = replies
@@ -125,7 +128,7 @@ class Child:
         self._open = True
         self._output_open = True
         self._alive = True
-        self._reader = FrameReader(replies)
+        self._reader = FrameReader(replies, plain=plain)
         self._outbox: deque[memoryview] = deque()
         self._stderr = bytearray()
         self._pulse = psutil.Process(process.pid)
@@ -133,8 +136,12 @@ class Child:
             os.set_blocking(descriptor, False)
 
     @classmethod
-    def start(cls, imports: Sequence[str] = ()) -> Child:
+    def start(cls, imports: Sequence[str] = (), *, plain: bool = False, variables: Mapping[str, str] | None = None) -> Child:
         """Spawn the interpreter and return at once; it imports the modules while the parent does other work.
+
+        From a ``plain`` child only builtin containers, strings, bytes, numbers and None are taken: a frame that names a class
+        ends the run as a crash, so that a child gone astray has no way into the parent. ``variables`` are added to the
+        parent's environment, of which the child does not get this product's own settings: they hold passwords.
 
         A module that fails to import is reported by the next `run`. Raises ``OSError`` if no process can be had.
         """
@@ -152,11 +159,12 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=child_output,
                 stderr=child_output,
+                env={name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)} | dict(variables or {}),
                 pass_fds=ends,
                 # A group of its own: killed with all it started, and out of reach of the terminal's Ctrl-C.
                 start_new_session=True,
             )
-            child = cls(process, requests, replies, lifeline, output)
+            child = cls(process, requests, replies, lifeline, output, plain=plain)
             child._outbox.extend(encode(IMPORT, tuple(imports)))
             # At once, for the imports to begin; what did not fit into the pipe goes with the first run.
             write_some(requests, child._outbox)
@@ -307,9 +315,18 @@ class Child:
             return "empty"
         except EOFError:
             return "end"
+        except NotPlainError as breach:
+            run.breach = str(breach)
+            return "end"
         # Outside the try: on_message may raise the same errors, and those are the caller's.
         if frame is not None:
-            run.take(frame)
+            kind = frame.kind
+            try:
+                thing = frame.thing()
+            except NotPlainError as breach:
+                run.breach = str(breach)
+                return "end"
+            run.take(kind, thing)
         return "more"
 
     def _hear(self) -> None:
@@ -335,10 +352,10 @@ class Child:
             self._process.wait(_REAP_S)
 
     def _drain(self, run: _Run) -> None:
-        """Deliver what a dead child had sent."""
+        """Deliver what a dead child had sent, up to what it may not send."""
         # Once: a pipe holds no more than one reading, and a process that left the group might write for ever.
         self._hear()
-        while self._receive(run) == "more":
+        while not run.breach and self._receive(run) == "more":
             pass
 
     def _end(self, run: _Run, reason: Literal["answered", "killed", "memory", "crash"]) -> ChildEnd:
@@ -346,29 +363,32 @@ class Child:
         value, message = run.value, ""
         if reason == "memory":
             ended, value = "memory", None
+        elif run.breach:
+            ended, value, message = "crash", None, self._post_mortem(f"ended for what it sent, which is not plain: {run.breach}")
         elif run.answer == "error":
             ended, message = "error", run.traceback
         elif run.answer == "value" or reason == "killed":
             ended = run.asked or "finished"
         else:
-            ended, message = "crash", self._post_mortem()
+            ended, message = "crash", self._post_mortem(self._exit())
         return ChildEnd(ended, value, message, time.monotonic() - run.started, run.peak_bytes / _GIB)
 
-    def _post_mortem(self) -> str:
-        """Say how the process ended, with the last lines it printed."""
-        code = self._process.returncode
-        if code is None:
-            how = "the process could not be reaped"
-        elif code >= 0:
-            how = f"exit code {code}"
-        else:
-            # A real-time signal has no name.
-            names = {int(known): known.name for known in signal.Signals}
-            how = f"killed by {names.get(-code, f'signal {-code}')}"
-            if -code == signal.SIGKILL:
-                how += " from outside, perhaps by the kernel for want of memory"
+    def _post_mortem(self, how: str) -> str:
+        """How the process ended, with the last lines it printed."""
         lines = self._stderr.decode(errors="replace").splitlines()[-_STDERR_LINES:]
         return "\n".join([how, *lines])
+
+    def _exit(self) -> str:
+        """How the process ended."""
+        code = self._process.returncode
+        if code is None:
+            return "the process could not be reaped"
+        if code >= 0:
+            return f"exit code {code}"
+        # A real-time signal has no name.
+        names = {int(known): known.name for known in signal.Signals}
+        outside = " from outside, perhaps by the kernel for want of memory" if -code == signal.SIGKILL else ""
+        return f"killed by {names.get(-code, f'signal {-code}')}{outside}"
 
 
 def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import fcntl
 import importlib
+import io
 import itertools
 import os
 import pickle
@@ -35,24 +36,50 @@ _HEADER = struct.Struct("!cQ")
 _OUT_OF_BAND_BYTES = 1 << 16
 # Well below the 1024 parts that one writev takes.
 _PARTS_PER_WRITE = 64
+# What a plain frame may hold: far beyond any answer, and no more than what the parent can hold.
+_PLAIN_BYTES = 1 << 31
+_PLAIN_PARTS = 1 << 12
 # When the machine runs out of memory, the kernel is to pick this process and not the service around it.
 _OOM_SCORE = "800"
 
 
+class NotPlainError(ValueError):
+    """A frame that must be plain is not: it names a class, is no pickle, or is too large."""
+
+
 class Frame(NamedTuple):
-    """One unit on a pipe, still pickled: ``parts`` are the pickle and its out-of-band buffers."""
+    """One unit on a pipe, still pickled: ``parts`` are the pickle and its out-of-band buffers.
+
+    A ``plain`` one may hold containers, strings, bytes, numbers and None, and is refused when it names any class or function.
+    """
 
     kind: bytes
     parts: list[bytearray]
+    plain: bool = False
 
     def thing(self) -> Any:  # noqa: ANN401 (whatever the other side sent)
         """Unpickle, once: the pickle is let go, the buffers live on in the thing.
 
-        Raises whatever the pickle raises, ``ModuleNotFoundError`` for example.
+        Raises ``NotPlainError`` for a frame that should be plain and is not, otherwise whatever the pickle raises,
+        ``ModuleNotFoundError`` for example.
         """
         body, *large = self.parts
         self.parts.clear()
-        return pickle.loads(body, buffers=large)  # noqa: S301 (a private pipe between our own two processes)
+        if not self.plain:
+            return pickle.loads(body, buffers=large)  # noqa: S301 (a private pipe between our own two processes)
+        try:
+            return _PlainUnpickler(io.BytesIO(body), buffers=large).load()
+        except NotPlainError:
+            raise
+        except Exception as error:  # noqa: BLE001 (what the unpickler raises for bytes that are no pickle is not told)
+            raise NotPlainError(f"it cannot be read ({type(error).__name__}: {error})") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Makes builtin things alone: without classes and functions a pickle can do nothing but fill containers."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise NotPlainError(f"it names {module}.{name}")
 
 
 def encode(kind: bytes, thing: object) -> deque[memoryview]:
@@ -87,15 +114,17 @@ def write_some(descriptor: int, parts: deque[memoryview]) -> None:
 class FrameReader:
     """Puts frames together from a pipe, one system call at a time, so that a caller keeps its clock in view."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, plain: bool = False) -> None:
         self._descriptor = descriptor
+        self._plain = plain
         self._steps = self._assemble()
         self._room = next(self._steps)
 
     def read(self) -> Frame | None:
         """Read once; the frame if that completed one.
 
-        Raises ``EOFError`` when the other side is gone, ``BlockingIOError`` when a non-blocking pipe is empty.
+        Raises ``EOFError`` when the other side is gone, ``BlockingIOError`` when a non-blocking pipe is empty, ``NotPlainError``
+        for a frame that should be plain and is too large: nothing can be read after it.
         """
         count = os.readv(self._descriptor, [self._room])
         if count == 0:
@@ -112,18 +141,22 @@ class FrameReader:
             return frame
         return None
 
-    @staticmethod
-    def _assemble() -> Generator[memoryview, None, Frame]:
+    def _assemble(self) -> Generator[memoryview, None, Frame]:
         """Yield the memory to fill next; return the frame."""
         head = bytearray(_HEADER.size)
         yield memoryview(head)
         kind, count = _HEADER.unpack(head)
+        if self._plain and not 1 <= count <= _PLAIN_PARTS:
+            raise NotPlainError(f"it has {count} parts")
         table = bytearray(8 * count)
         yield memoryview(table)
-        parts = [bytearray(size) for size in struct.unpack(f"!{count}Q", table)]
+        sizes = struct.unpack(f"!{count}Q", table)
+        if self._plain and sum(sizes) > _PLAIN_BYTES:
+            raise NotPlainError(f"it has {sum(sizes)} bytes")
+        parts = [bytearray(size) for size in sizes]
         for part in parts:
             yield memoryview(part)
-        return Frame(kind, parts)
+        return Frame(kind, parts, self._plain)
 
 
 class _Replies:

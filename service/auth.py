@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from service.errors import BadRequest, Forbidden, MissingKey, ServiceError, TooMany
 from service.keys import DEFAULT_TENANT, SCOPES, Caller, Keys
+from service.moving_windows import MonotonicStorage
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -44,12 +44,13 @@ class Rate:
 class Rates:
     """At most ``per_minute`` requests of each key (or anonymous address) in any 60 seconds; None: as many as they like.
 
-    Counted in this process: behind several API processes each key has the limit once in each.
+    Counted in this process: behind several API processes each key has the limit once in each. ``clock`` is monotonic.
     """
 
-    def __init__(self, per_minute: int | None) -> None:
+    def __init__(self, per_minute: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._limit = RateLimitItemPerMinute(per_minute) if per_minute is not None else None
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(MonotonicStorage(clock))
 
     def take(self, who: str) -> Rate | None:
         """Count one request; what is left, None without a limit. Raises TooMany with the time to wait."""
@@ -57,7 +58,7 @@ class Rates:
             return None
         allowed = self._limiter.hit(self._limit, who)
         stats = self._limiter.get_window_stats(self._limit, who)
-        reset_s = max(stats.reset_time - time.time(), 0.0)
+        reset_s = max(stats.reset_time - self._clock(), 0.0)
         if not allowed:
             detail = f"more than {self._limit.amount} requests in a minute; wait, or ask the operator for a higher rate"
             raise TooMany(detail, code="rate_limited", retry_after_s=max(math.ceil(reset_s), 1))
@@ -83,15 +84,20 @@ async def caller(request: Request) -> Caller:
     """
     settings: Settings = request.app.state.settings
     text = _key_text(request)
-    found = None
-    if text is not None:
+    address = f"address {request.client.host if request.client is not None else ''}"
+    if text is None:
+        _count(request, settings, address)
+    else:
         keys: Keys = request.app.state.keys
+        seen = keys.has_seen(text)
+        if not seen:
+            _count(request, settings, address)  # before the database is asked: it must not be asked without end
         found = await keys.caller_of(text)
-    who = f"key {found.key_id}" if found is not None else f"address {request.client.host if request.client is not None else ''}"
-    _count(request, settings, who)
-    if found is not None:
-        return found
-    if text is not None:
+        if found is not None:
+            _count(request, settings, f"key {found.key_id}")
+            return found
+        if seen:
+            _count(request, settings, address)
         raise MissingKey(f"the API key is unknown, expired or revoked; {CURE}", code="key_refused")
     if settings.keys_required:
         raise MissingKey(f"this service asks for an API key; {CURE}")

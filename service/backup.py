@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSY_S = 5.0
-BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a database in use
+BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database in use, and reads into whatever has the database's name
 MODE = 0o600  # problems and the hashes of keys are nobody else's business
 COMPARED = "alembic_version"
 
@@ -79,7 +79,7 @@ def restore(source: Path, target: Path) -> Path | None:
     with held(target, alone=True), _draft(target) as draft:
         _copy(source, draft)
         _check(draft, source)
-        kept = _keep_aside(target) if target.exists() else None
+        kept = _keep_aside(target)
         draft.replace(target)  # from here on the restored database is the database
         _sync(target.parent)
     return kept
@@ -102,7 +102,7 @@ def _draft(target: Path) -> Iterator[Path]:
     except (sqlite3.Error, OSError) as error:
         raise BackupFailedError(f"{target}: cannot be written ({_reason(error)})") from error
     finally:
-        for suffix in ("", *BESIDE, "-journal"):
+        for suffix in ("", *BESIDE):
             Path(f"{name}{suffix}").unlink(missing_ok=True)
 
 
@@ -143,19 +143,20 @@ def _check(draft: Path, source: Path) -> None:
         )
 
 
-def _keep_aside(database: Path) -> Path:
-    """A second name for the database that is about to be replaced, with all its writes in the one file."""
+def _keep_aside(database: Path) -> Path | None:
+    """A second name for the database that is about to be replaced, with all its writes in the one file; None when there is none.
+
+    A log that is left, of a damaged or a deleted database, must not be read into the new one: it gets the second name too.
+    """
     kept = _free_name(database)
-    try:
-        with contextlib.closing(_opened(database, "rw")) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")  # brings the log's writes home and removes it
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise Conflict(f"another program has the database {database} open; close it first", code="database_in_use") from None
-        # Damaged, which may be why it is replaced. Its log must not be read into the new database: it is kept with the old.
-        for suffix in BESIDE:
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{database}{suffix}").rename(f"{kept}{suffix}")
+    there = database.exists()
+    if there:
+        _bring_home(database)
+    for suffix in BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{database}{suffix}").rename(f"{kept}{suffix}")
+    if not there:
+        return None
     try:
         os.link(database, kept)
     except OSError:  # a file system without hard links
@@ -163,10 +164,20 @@ def _keep_aside(database: Path) -> Path:
     return kept
 
 
+def _bring_home(database: Path) -> None:
+    """Put the log's writes into the file, unless it is damaged, which may be why it is replaced. Raises Conflict when it is in use."""
+    try:
+        with contextlib.closing(_opened(database, "rw")) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise Conflict(f"another program has the database {database} open; close it first", code="database_in_use") from None
+
+
 def _free_name(database: Path) -> Path:
     """``*.before-restore``, or with a number when an earlier restore has taken that."""
     kept, number = Path(f"{database}.before-restore"), 1
-    while kept.exists():
+    while any(Path(f"{kept}{suffix}").exists() for suffix in ("", *BESIDE)):
         number += 1
         kept = Path(f"{database}.before-restore-{number}")
     return kept

@@ -1,14 +1,22 @@
 """Warm child processes, shared by all who need one: a task takes a child, uses it alone, and gives it back.
 
 A child that was killed or has crashed is replaced, and so is one that served many tasks or has grown: what a library
-leaks ends with the process.
+leaks ends with the process. What a native parser does to a hostile file ends with it too: such a task has a child for itself.
+
+Each child has a folder for its temporary files, which goes when the child goes, however it ends. A folder is locked for as
+long as this process lives; those that a killed process left behind are removed by the next one that starts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 IMPORTS = ("service.tasks",)
+FRESH = frozenset({"service.tasks:read_program"})  # served by a child that has served nothing before, and never serves again
+FOLDERS = "quartermaster-child-"
 
 
 class ChildPool:
@@ -37,7 +47,8 @@ class ChildPool:
         self.killed = 0  # children ended by us or by a crash, for /metrics
 
     def start(self) -> None:
-        """Start the children that are to wait; returns at once, they import meanwhile."""
+        """Start the children that are to wait; returns at once, they import meanwhile. Removes what killed pools left behind."""
+        remove_leftovers()
         self._fill()
 
     def run(
@@ -52,8 +63,11 @@ class ChildPool:
         grace_s: float | Callable[[], float] = 1.0,
         cpu_s: float | None = None,
     ) -> ChildEnd:
-        """``Child.run`` in a warm child. Raises ChildGoneError when the pool is closed, and what ``Child.run`` raises."""
-        with self._taken() as kept:
+        """``Child.run`` in a warm child, or for the tasks of ``FRESH`` in one that has served nothing and is closed afterwards.
+
+        Raises ChildGoneError when the pool is closed, and what ``Child.run`` raises.
+        """
+        with self._taken(fresh=target in FRESH) as kept:
             return kept.child.run(
                 target,
                 payload,
@@ -77,25 +91,25 @@ class ChildPool:
             idle, busy = list(self._idle), list(self._busy)
             self._idle.clear()
         for kept in idle:
-            kept.child.close()
+            kept.close()
         for kept in busy:
             kept.child.kill()
 
     # ------------------------------------------------------------ inside
 
     @contextlib.contextmanager
-    def _taken(self) -> Iterator[_Kept]:
+    def _taken(self, *, fresh: bool) -> Iterator[_Kept]:
         with self._lock:
             if not self._open:
                 raise ChildGoneError("the pool of child processes is closed")
-            kept, dead = self._warmest()
+            kept, gone = self._unused() if fresh else self._warmest()
             self._busy.add(kept)
-        for other in dead:
-            other.child.close()
+        for other in gone:
+            other.close()
         try:
             yield kept
         finally:
-            self._back(kept)
+            self._back(kept, last=fresh)
 
     def _warmest(self) -> tuple[_Kept, list[_Kept]]:
         """The child that waits and was used last, or a new one; and those found dead on the way."""
@@ -108,9 +122,18 @@ class ChildPool:
             self.killed += 1
         return self._new(), dead
 
-    def _back(self, kept: _Kept) -> None:
+    def _unused(self) -> tuple[_Kept, list[_Kept]]:
+        """A child that waits and has served nothing, or a new one; and the one that makes room, so that the next finds one waiting."""
+        for kept in reversed(self._idle):
+            if kept.served == 0 and kept.child.running:
+                self._idle.remove(kept)
+                return kept, []
+        gone = [self._idle.pop()] if self._idle else []
+        return self._new(), gone
+
+    def _back(self, kept: _Kept, *, last: bool) -> None:
         kept.served += 1
-        spent = not kept.child.alive or kept.served >= self._tasks or kept.grown() > self._growth
+        spent = last or not kept.child.alive or kept.served >= self._tasks or kept.grown() > self._growth
         with self._lock:
             self._busy.discard(kept)
             self.killed += not kept.child.alive
@@ -118,8 +141,9 @@ class ChildPool:
             if keep:
                 self._idle.appendleft(kept)  # the one used last is the warmest
         if not keep:
-            kept.child.close()
-            self._fill()
+            kept.close()
+            with contextlib.suppress(OSError):  # short of processes or descriptors: whoever needs a child next is told
+                self._fill()
 
     def _fill(self) -> None:
         with self._lock:
@@ -127,16 +151,27 @@ class ChildPool:
                 self._idle.append(self._new())
 
     def _new(self) -> _Kept:
-        return _Kept(Child.start(imports=self._imports))
+        folder = _Folder()
+        try:
+            return _Kept(Child.start(imports=self._imports, plain=True, variables={"TMPDIR": str(folder.path)}), folder)
+        except BaseException:
+            folder.close()
+            raise
 
 
 class _Kept:
     """A child with what decides when it is replaced."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, folder: _Folder) -> None:
         self.child = child
+        self._folder = folder
         self.served = 0
         self._first: int | None = None
+
+    def close(self) -> None:
+        """End the child, and with it its files. May be called twice."""
+        self.child.close()
+        self._folder.close()
 
     def grown(self) -> int:
         """Bytes of resident memory gained since the first task ended."""
@@ -147,3 +182,37 @@ class _Kept:
         if self._first is None:
             self._first = size
         return size - self._first
+
+
+class _Folder:
+    """A new folder for temporary files that this process has locked."""
+
+    def __init__(self) -> None:
+        self._open = True
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=FOLDERS))
+            with contextlib.suppress(FileNotFoundError):
+                self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                if self.path.exists():  # else another process took it for a leftover before it was locked
+                    return
+                os.close(self._lock)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of this user's children whose parent is gone."""
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        with contextlib.suppress(OSError):  # another removes it too, or it is locked
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)

@@ -6,6 +6,7 @@ that a slow hash would protect nothing that a fast one does not.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -16,10 +17,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 from sqlalchemy import func, insert, or_, select, update
 
-from service.errors import NotFound, Unprocessable
+from service.errors import NotFound, Unavailable, Unprocessable
 from service.runs.tables import api_keys
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ LONGEST_NAME = 200
 DAY_S = 86_400.0
 FRESH_S = 0.5  # how long a look-up is believed: a revoked key stops working within a second, in every process
 MOST_KEPT = 4_096  # look-ups kept; ids that nobody was given must not fill the memory
+LOOKERS = 4  # look-ups at a time: others read the same database
+LOOK_S = 10.0  # what a database may take before it counts as not answering
 NO_HASH = "0" * 64  # what the secret of an unknown id is compared with, so that the work is the same
 
 
@@ -156,13 +160,20 @@ class Keys:
         self._now = now
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[float, _Known | None]] = OrderedDict()
+        self._lookers = anyio.CapacityLimiter(LOOKERS)
+
+    def has_seen(self, text: str) -> bool:
+        """Whether the id of this key was found in the database before, as far as is remembered."""
+        with self._lock:
+            entry = self._kept.get(_split(text)[0])
+        return entry is not None and entry[1] is not None
 
     async def caller_of(self, text: str) -> Caller | None:
         """Whose key this is; None when it is nobody's, expired or revoked. Raises Unavailable when the database does not answer."""
         key_id, secret = _split(text)
         fresh, known = self._fresh(key_id)
         if not fresh:
-            known = await anyio.to_thread.run_sync(self._look_up, key_id)
+            known = await self._looked_up(key_id)
         return self._judged(known, secret)
 
     @property
@@ -177,6 +188,13 @@ class Keys:
         if entry is None or self._clock() - entry[0] >= FRESH_S:
             return False, None
         return True, entry[1]
+
+    async def _looked_up(self, key_id: str) -> _Known | None:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await anyio.to_thread.run_sync(self._look_up, key_id, limiter=self._lookers, abandon_on_cancel=True)
+        except TimeoutError:
+            raise Unavailable("the database does not answer", code="database_unavailable", retry_after_s=1) from None
 
     def _look_up(self, key_id: str) -> _Known | None:
         read_at = self._clock()  # before the reading: what is revoked meanwhile must not count as seen

@@ -1,6 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits on the head of a request and with refusals in the form of all others.
+"""HTTP/1.1 as uvicorn speaks it, with limits on connections and heads of requests, and with refusals in the form of all others.
 
-What an application never sees is decided here: a head that is too long or takes too long, and bytes that are no HTTP.
+What an application never sees is decided here: one connection too many, a head that is too long or takes too long, and
+bytes that are no HTTP.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import BadRequest, ServiceError
+from service.errors import BadRequest, ServiceError, Unavailable
 
 if TYPE_CHECKING:
     import asyncio
 
 LARGEST_HEAD = 32 * 1024  # bytes of the request line and the headers; browsers and proxies stay far below
 HEAD_S = 30.0  # for a head to arrive; the body has a limit of its own, in the application
-REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+BUSY_S = 1.0  # when who found too many connections may come again
+REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
 
 class HeadTooLarge(ServiceError):  # noqa: N818  (as in service.errors)
@@ -41,10 +43,19 @@ class Protocol(HttpToolsProtocol):
     _refused = False
     _timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  (as uvicorn makes it)
+        super().__init__(*arguments, **named)
+        # Uvicorn's own limit counts requests too, and refuses in plain text.
+        self._most, self.limit_concurrency = self.limit_concurrency, None
+
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401  (as uvicorn types it)
-        """Begin to wait for a head."""
+        """Begin to wait for a head, unless there are as many connections as may be."""
         super().connection_made(transport)
-        self._await_head()
+        if self._most is not None and len(self.connections) > self._most:
+            detail = f"{self._most:,} connections are open, the most that may be; use one for several requests, or come again later"
+            self._refuse(Unavailable(detail, code="too_many_connections", retry_after_s=BUSY_S))
+        else:
+            self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -133,6 +144,7 @@ class Protocol(HttpToolsProtocol):
         head = (
             b"HTTP/1.1 %d %s\r\n" % (error.status, REASONS[error.status]),
             b"content-type: application/problem+json\r\n",
+            b"retry-after: %d\r\n" % error.retry_after_s if error.retry_after_s is not None else b"",
             b"content-length: %d\r\nconnection: close\r\nx-content-type-options: nosniff\r\n\r\n" % len(body),
         )
         self.transport.write(b"".join(head) + body)

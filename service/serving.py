@@ -11,6 +11,7 @@ import contextlib
 import errno
 import math
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -116,6 +117,14 @@ def check_keys(settings: Settings, database: Database) -> None:
         )
 
 
+def allow_descriptors() -> None:
+    """As many descriptors as the system lets this process have: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # a hard limit of "no limit" is more than some kernels take
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 # ---------------------------------------------------------------- the parts of a process
 
 
@@ -162,6 +171,7 @@ def serve(settings: Settings, database: Database, listener: socket.socket, *, wo
     """Serve until a signal; ``announce`` is given the URL once requests are answered. Raises NoTracingError."""
     from service.app import create_app
 
+    allow_descriptors()
     with contextlib.ExitStack() as stack:
         telemetry = stack.enter_context(told(settings))
         telemetry.watch(database)
@@ -208,6 +218,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,  # who asks is the peer: what a header claims must not choose whose rate is used up
                 server_header=False,
                 backlog=BACKLOG,
+                limit_concurrency=settings.most_connections,  # `Protocol` reads it as the most connections
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=math.ceil(settings.drain_s + AFTER_DRAIN_S),
                 ssl_certfile=settings.tls_certificate,

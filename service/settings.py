@@ -68,7 +68,17 @@ class Settings(BaseSettings):
     rate_per_minute: Number | None = Field(
         default=None, description="Requests a minute that one API key (or one anonymous address) may make; left out: no limit."
     )
-    most_streams: Number = Field(default=512, description="Open event streams and waiting requests; above it requests get 503.")
+    most_streams: Number = Field(
+        default=512,
+        description="Open event streams and waiting requests; above it requests get 503, above half of it one tenant's get 429.",
+    )
+    most_connections: Number = Field(default=4096, description="Open connections; one more is answered 503 and closed.")
+    highest_priority: int = Field(
+        default=100, ge=0, le=1_000, description="Highest priority that a request may ask for; with the scope admin, up to 1000."
+    )
+    tenant_problem_mib: Number | None = Field(
+        default=None, description="Problems in MiB that one tenant may keep, above which its requests get 429; left out: no limit."
+    )
 
     # -------------------------------------------------------------- keeping and telling
     retention_days: float | None = Field(

@@ -1,14 +1,18 @@
 """What runs in child processes: everything that is heavy, or that looks at something untrusted.
 
 Each function is called as ``function(payload, send, cancel)`` by ``optimizer.child_entry``. Payloads, messages and answers
-are dictionaries, numbers and bytes alone (problems and plans travel as JSON), so that the supervising process need not
-know a kind's classes, and never unpickles anything of a child's making beyond them.
+are builtin containers, strings, numbers and bytes alone (problems and plans travel as JSON): the supervising process need not
+know a kind's classes, and takes nothing else from a child. What has passed through numpy, or is named by an enumeration, is
+turned into them by ``plain``.
 """
 
 from __future__ import annotations
 
 import time
+from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import optimizer.strategy  # noqa: F401  (a warm child has the solvers loaded before its first task)
 from models.catalogue import kind as kind_named
@@ -25,7 +29,7 @@ from service import answers
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from models.contract import Kind
     from models.vocabulary import Document
@@ -63,7 +67,7 @@ def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[
 
 
 def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """The answer of a solve whose child is gone: {kind, problem, limits, messages, stop_reason, seconds, failure}.
+    """The answer of a solve whose child is gone: {kind, problem, limits, messages, stop_reason, seconds, failure, explained}.
 
     ``messages`` are those that ``solve`` had sent.
     """
@@ -78,6 +82,7 @@ def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> 
         stop_reason=StopReason(payload["stop_reason"]),
         seconds=payload["seconds"],
         failure=payload["failure"],
+        explained=payload.get("explained", True),
     )
     return _answer(result)
 
@@ -111,7 +116,7 @@ class _Teller:
         if told is not None:
             gap = relative_gap(self._incumbent, self._bound) if self._incumbent is not None and self._bound is not None else None
             figures = {"objective": self._incumbent, "bound": self._bound, "gap": gap}
-            self._send(told | {name: answers.finite(value) for name, value in figures.items()})
+            self._send(plain(told | {name: answers.finite(value) for name, value in figures.items()}))
 
 
 def _heard(kind: Kind, told: dict[str, Any]) -> Message | None:
@@ -147,7 +152,26 @@ def _answer(result: Result) -> dict[str, Any]:
         parts["conflict"] = answers.body(answers.conflict_object(result.conflict))
     told = answers.summary(result)
     parts["metrics"] = answers.body({"metrics": told.pop("metrics"), "seconds_by_phase": result.seconds_by_phase})
-    return {"figures": told | {"message": result.message, "failure": result.failure}, "parts": parts}
+    return plain({"figures": told | {"message": result.message, "failure": result.failure}, "parts": parts})
+
+
+def plain(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in builtin types, all that the supervising process takes: numpy's numbers and enumerations in their values."""
+    return {str(name): _plain_value(value) for name, value in told.items()}
+
+
+def _plain_value(value: Any) -> Any:  # noqa: ANN401  (whatever an answer holds)
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, dict):
+        return plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} is nothing that the supervising process takes")
 
 
 # ---------------------------------------------------------------- on demand, beside a run
@@ -158,14 +182,14 @@ def validate(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> 
     from service.documents import read_problem
 
     with collection_paused():
-        return read_problem(kind_named(payload["kind"]), payload["body"])
+        return plain(read_problem(kind_named(payload["kind"]), payload["body"]))
 
 
 def read_program(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
     """Read an MPS or LP file: {data, format, most_rows, most_columns, most_entries}; the JSON of a ``program`` problem, or errors."""
     from service.importers.program import read
 
-    return read(**payload)
+    return plain(read(**payload))
 
 
 def explain(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
@@ -178,7 +202,7 @@ def explain(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> d
         reasons = explained(problem, plan, payload["subject"], payload["seconds"])
     except KeyError:
         return {"unknown_subject": payload["subject"]}
-    return answers.reasons_object(reasons)
+    return plain(answers.reasons_object(reasons))
 
 
 def sensitivity(payload: dict[str, Any], _send: Send, cancel: threading.Event) -> dict[str, Any]:
@@ -188,7 +212,7 @@ def sensitivity(payload: dict[str, Any], _send: Send, cancel: threading.Event) -
     kind = kind_named(payload["kind"])
     problem = kind.problem.model_validate_json(payload["problem"])
     plan = kind.plan.model_validate_json(payload["plan"])
-    return computed(problem, plan, Limits(**payload["limits"]), cancel).as_object()
+    return plain(computed(problem, plan, Limits(**payload["limits"]), cancel).as_object())
 
 
 def model_mps(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
@@ -204,7 +228,7 @@ def model_mps(payload: dict[str, Any], _send: Send, _cancel: threading.Event) ->
     formulation = kind.part("formulation")
     columns: int = formulation.size(problem)
     if columns > LARGEST_PROGRAM:
-        return {"too_large": columns}
+        return {"too_large": int(columns)}
     program = compile_model(formulation.build(problem, problem.ordered_goals()[0], {})).program
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mps"

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from models.catalogue import kind as kind_named
 from service.runs.records import Run, unpacked
-from service.runs.states import LEASED, NEXT, TERMINAL, State
+from service.runs.states import LEASED, NEXT, TERMINAL, CancelMode, State
 from service.runs.tables import answers, idempotency, incumbents, problems, run_events, runs
 
 if TYPE_CHECKING:
@@ -72,11 +72,14 @@ def _history(connection: Connection, run: Run) -> Iterator[str]:
 def _answer(connection: Connection, run: Run) -> Iterator[str]:
     if run.answered_by is None:
         yield "it is over and has no answer"
+        yield from _without_plan(connection, run)
         return
     parts = {
         row.part: unpacked(row.body, row.packed) for row in connection.execute(select(answers).where(answers.c.position == run.answered_by))
     }
     has_plan = "plan" in parts
+    if not has_plan:
+        yield from _without_plan(connection, run)
     if has_plan != (run.outcome in {"optimal", "feasible"}) or has_plan != ("certificate" in parts):
         yield f"outcome {run.outcome}, and of the answer there is {sorted(parts)}"
     if not has_plan:
@@ -94,3 +97,11 @@ def _answer(connection: Connection, run: Run) -> Iterator[str]:
     goal = kind.goals(problem)[0].name
     if run.objective is None or abs(verdict.objectives[goal] - run.objective) > 1e-6 * max(1.0, abs(run.objective)):
         yield f"its plan has {goal} {verdict.objectives[goal]}, it says {run.objective}"
+
+
+def _without_plan(connection: Connection, run: Run) -> Iterator[str]:
+    """What its history says against a run that ended without a plan: one that was found is kept, unless the user discards it."""
+    found = select(run_events.c.number).where((run_events.c.position == run.position) & (run_events.c.type == "incumbent"))
+    if run.cancel_mode is CancelMode.discard or run.outcome == "unbounded" or connection.execute(found).first() is None:
+        return
+    yield "a plan was found, and it is called infeasible" if run.outcome == "infeasible" else "its plan is lost"

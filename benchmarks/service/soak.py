@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
 CLIENTS = 4
 SAMPLE_S = 1.0
-SETTLED_SHARE = 0.25  # of the time, before the memory of a warm server is taken
+SETTLED_SHARE = 0.25  # of the time, before the figures of a warm server are taken
 MIB = 2**20
 
 
 def soak(folder: Path, seconds: float) -> dict[str, Any]:
-    """The growth of memory from the first settled quarter to the last, and what is left over at the end."""
+    """The growth of memory from the second quarter of the time to the last, and what is left over at the end.
+
+    Descriptors: those at the end, without clients, beyond the most of the second quarter. Before that the pool of
+    connections to the database may still grow to its size.
+    """
     with House(folder, {"CHILD_TASKS": "200"}) as house:
         server = house.serve()
         tally = asyncio.run(_load(address(server), seconds, server.pid))
         wrong = findings(house.database_url, [])
         own = psutil.Process(server.pid)
-        left = own.num_fds() - tally.descriptors_at_start
+        settled = tally.descriptors[int(SETTLED_SHARE * len(tally.descriptors)) : int(2 * SETTLED_SHARE * len(tally.descriptors))]
+        left = own.num_fds() - max(settled)
         children = own.children(recursive=True)
         code = server.stop()
         survivors = sum(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
@@ -57,18 +62,18 @@ class _Tally:
     def __init__(self) -> None:
         self.runs = self.requests = self.misses = 0
         self.memory: list[int] = []
-        self.descriptors_at_start = 0
+        self.descriptors: list[int] = []
 
 
 async def _load(where: tuple[str, int], seconds: float, pid: int) -> _Tally:
     tally = _Tally()
     await _once(where, tally)  # whatever is opened once is open now
     until = time.monotonic() + seconds
-    tally.descriptors_at_start = psutil.Process(pid).num_fds()
 
     async def sample() -> None:
         while time.monotonic() < until:
             tally.memory.append(_memory(pid))
+            tally.descriptors.append(psutil.Process(pid).num_fds())
             await asyncio.sleep(SAMPLE_S)
 
     async def client(name: int) -> None:

@@ -144,7 +144,7 @@ async def _explained(service: Service, caller: Caller, run_id: str) -> Response:
 
 async def _explain(service: Service, payload: dict[str, Any], subject: str | None) -> dict[str, Any]:
     asked = payload | {"subject": subject, "seconds": EXPLAIN_S}
-    return await service.helped("service.tasks:explain", asked, deadline_s=EXPLAIN_S + SLACK_S, what="explaining the plan")
+    return await service.helped("service.tasks:explain", asked, deadline_s=EXPLAIN_S + SLACK_S, what="explaining the plan", question=True)
 
 
 @router.get(
@@ -173,7 +173,9 @@ async def _sensitivity(service: Service, caller: Caller, run_id: str) -> bytes:
     run, payload = await _solved(service, caller, run_id)
     payload["limits"] = run.limits | {"time_limit_s": SENSITIVITY_S}
     began = time.monotonic()
-    found = await service.helped("service.tasks:sensitivity", payload, deadline_s=SENSITIVITY_S + SLACK_S, what="the sensitivity analysis")
+    found = await service.helped(
+        "service.tasks:sensitivity", payload, deadline_s=SENSITIVITY_S + SLACK_S, what="the sensitivity analysis", question=True
+    )
     body = answers.body(found)
     if time.monotonic() - began < SENSITIVITY_S:
         with contextlib.suppress(Unavailable):  # it is there for who asked, kept or not
@@ -201,7 +203,7 @@ async def get_model(request: Request, run_id: RunId, caller: Reader) -> Response
     run = await run_named(service, caller, run_id)
     problem = await service.read(partial(store.problem_of, tenant=caller.tenant, problem_id=run.problem_id))
     payload = {"kind": run.kind, "problem": problem.body}
-    found = await service.helped("service.tasks:model_mps", payload, deadline_s=MODEL_S, what="writing the exact program")
+    found = await service.helped("service.tasks:model_mps", payload, deadline_s=MODEL_S, what="writing the exact program", question=True)
     if "too_large" in found:
         detail = f"the exact program has {found['too_large']:,} columns, too many to write down; ask it of a smaller problem"
         raise Unprocessable(detail, code="model_too_large")

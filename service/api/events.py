@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from service.errors import BadRequest, Finding, NotAcceptable, ServiceError
 from service.runs import queries, store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from sqlalchemy import Connection
 
@@ -79,6 +80,7 @@ async def get_events(
         return as_json({"schema_version": VERSION, **told})
     if run.is_terminal and after >= run.events:
         return Response(status_code=204)
+    service.watch.refuse_when_full(caller.tenant)  # once the stream has begun it is too late to say so
     stream = _Stream(service, run, events, after, look)
     return EventSourceResponse(stream.parts(), headers={"X-Accel-Buffering": "no"})
 
@@ -111,7 +113,7 @@ def _form(accept: str) -> str:
 async def _something(service: Service, run: Run, after: int, seconds: float) -> None:
     """Until the run has an event after this number, or the time is over."""
     until = asyncio.get_running_loop().time() + seconds
-    async with service.watch.moves(run.position, min(after, run.events), service.read) as moved:
+    async with service.watch.moves(run, min(after, run.events), service.read) as moved:
         try:
             async with asyncio.timeout_at(until):
                 await moved.wait()
@@ -133,10 +135,16 @@ class _Stream:
         self._service, self._run, self._events, self._last, self._look = service, run, events, after, look
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """What is sent, to the last event of an ended run."""
+        """What is sent, to the last event of an ended run; the client comes back with the number of its last when it ends before."""
         yield format_sse_event(retry=RETRY_MS)
+        with contextlib.suppress(ServiceError):
+            async with contextlib.aclosing(self._told()) as told:  # the place to wait is given back with the stream
+                async for part in told:
+                    yield part
+
+    async def _told(self) -> AsyncGenerator[bytes]:
         service = self._service
-        async with service.watch.moves(self._run.position, self._last, service.read) as moved:
+        async with service.watch.moves(self._run, self._last, service.read) as moved:
             while True:
                 for event in self._events:
                     self._last = event.number
@@ -148,12 +156,9 @@ class _Stream:
                     async for ping in self._quiet(moved):
                         yield ping
                 if service.stopping:
-                    return  # the client comes back with the number of its last event
+                    return
                 moved.clear()
-                try:
-                    self._run, self._events = await service.read(self._look(self._last))
-                except ServiceError:
-                    return  # as above
+                self._run, self._events = await service.read(self._look(self._last))
 
     async def _quiet(self, moved: asyncio.Event) -> AsyncIterator[bytes]:
         """Comments, until the run moves."""

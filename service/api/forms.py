@@ -7,10 +7,12 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
+from service.api.gunzip import Gunzip, pieces
 from service.api.intake import Taken, program, refused
 from service.api.requests import take_apart
 from service.documents.complaints import InvalidError
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
 
 FORMATS = ("mps", "lp")
 MOST_FIELDS = 8
+LARGEST_REQUEST = 64 * 1024  # bytes of the field `request`, which is read at once; it holds no problem
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii")  # decoding some others takes quadratic time
 GZIP = b"\x1f\x8b"
-STEP_BYTES = 2**20
 
 
 async def read_form(service: Service, request: Request) -> tuple[Taken, str]:
     """The request with its program, and the fingerprint of both. Raises BadRequest, Unprocessable, TooLarge."""
+    _, parameters = parse_options_header(request.headers.get("content-type"))
+    if parameters.get(b"charset", CHARSETS[0]).lower() not in CHARSETS:
+        raise BadRequest("the form's charset is not read here; send the form as UTF-8", code="bad_form")
     try:
         async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
             return await _taken(service, form)
@@ -64,9 +70,14 @@ def _fields(given: object) -> dict[str, Any]:
     """The fields of the request, the usual ones when there is none."""
     if isinstance(given, UploadFile):
         raise refused([Finding("/request", "string_type", "must be a field of text, not a file")])
-    text = given if isinstance(given, str) else "{}"
+    text = given.encode() if isinstance(given, str) else b"{}"
+    if len(text) > LARGEST_REQUEST:
+        detail = (
+            f"the field 'request' is longer than {LARGEST_REQUEST} bytes, the most that is read; leave out what is no setting of the run"
+        )
+        raise TooLarge(detail)
     try:
-        found: dict[str, Any] = take_apart("run", text.encode())
+        found: dict[str, Any] = take_apart("run", text)
     except InvalidError as error:
         raise refused(error.findings) from None
     if "body" in found or "program" in found:
@@ -86,13 +97,20 @@ def _format(name: str, given: object) -> str:
 
 def _unzipped(data: bytes, largest: int) -> bytes:
     """The file itself; raises TooLarge beyond the limit however small the gzip data are."""
-    unzip = zlib.decompressobj(wbits=31)
+    unzip = Gunzip()
+    found = bytearray()
     try:
-        found = unzip.decompress(data, largest + 1)
+        for piece in pieces(data):
+            left = piece
+            while left and len(found) <= largest:
+                plain, left = unzip.step(left)
+                found += plain
     except zlib.error:
-        raise refused([Finding("/file", "bad_gzip", "begins like gzip data and is none; compress it anew, or send it plain")]) from None
+        raise refused(
+            [Finding("/file", "bad_gzip", "is not gzip data from its begin to its end; compress it anew, or send it plain")]
+        ) from None
     if len(found) > largest:
         raise TooLarge(f"the file is larger than {largest // 2**20} MiB when unpacked, the most that is read; send a smaller one")
-    if not unzip.eof:
+    if not unzip.complete:
         raise refused([Finding("/file", "bad_gzip", "the gzip data end too soon; compress it anew, or send it plain")])
-    return found
+    return bytes(found)

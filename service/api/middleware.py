@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.entropy import Entropy
 from service.api.failures import BodyTimeoutError, problem
+from service.api.gunzip import Gunzip, pieces
 from service.errors import BadRequest, ServiceError, TooLarge, WrongMediaType
 from service.tracing import parse_traceparent
 
@@ -30,7 +31,6 @@ SECURITY = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-STEP_BYTES = 2**20  # of gzip data undone at a time
 BODY_S = 60.0  # a client gets so long for sending its body
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds: not worth a log line when all is well
 FAILED = 500
@@ -133,14 +133,16 @@ class _Body:
         self._receive = receive
         self._left = largest
         self._largest = largest
-        self._unzip: zlib._Decompress | None = None
+        self._unzip: Gunzip | None = None
         self._until: float | None = None
         self._ended = False
         self._refused: ServiceError | None = None
         length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or length.strip(b"0"):
+            self._until = asyncio.get_running_loop().time() + BODY_S  # also for one that is announced and never begins
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding in (b"gzip", b"x-gzip"):
-            self._unzip = zlib.decompressobj(wbits=31)
+            self._unzip = Gunzip()
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in (b"content-encoding", b"content-length")]
         elif encoding not in (b"identity", b""):
             self._refused = WrongMediaType("the body's Content-Encoding is not read here; send it plain or as gzip", code="wrong_encoding")
@@ -187,13 +189,15 @@ class _Body:
         parts: list[bytes] = []
         size = 0
         try:
-            while body and size <= self._left:
-                parts.append(self._unzip.decompress(body, STEP_BYTES))
-                size += len(parts[-1])
-                body = self._unzip.unconsumed_tail
-                await asyncio.sleep(0)
+            for piece in pieces(body):
+                left = piece
+                while left and size <= self._left:
+                    plain, left = self._unzip.step(left)
+                    parts.append(plain)
+                    size += len(plain)
+                    await asyncio.sleep(0)
         except zlib.error:
             raise BadRequest("the body is not the gzip data that its Content-Encoding promises", code="bad_gzip") from None
-        if last and size <= self._left and not self._unzip.eof:
+        if last and size <= self._left and not self._unzip.complete:
             raise BadRequest("the gzip data of the body ends too soon", code="bad_gzip")
         return b"".join(parts)

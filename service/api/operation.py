@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import Annotated, Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
@@ -16,9 +16,6 @@ from service.api.shown import VERSION, as_json
 from service.api.state import service_of
 from service.errors import ServiceError
 from service.runs import queries
-
-if TYPE_CHECKING:
-    from service.telemetry import Telemetry
 
 router = APIRouter(tags=["operation"])
 
@@ -77,6 +74,6 @@ async def get_readiness(request: Request) -> Response:
 )
 async def get_metrics(request: Request, _caller: Annotated[Caller, Depends(administering)]) -> Response:
     """Every metric; the operator's page lists them."""
-    telemetry: Telemetry = service_of(request).telemetry
-    body, content_type = await anyio.to_thread.run_sync(telemetry.exposition, request.headers.get("accept", ""))
+    service = service_of(request)
+    body, content_type = await service.reading(partial(service.telemetry.exposition, request.headers.get("accept", "")))
     return Response(body, headers={"Content-Type": content_type})

@@ -63,7 +63,10 @@ async def _keep(service: Service, tenant: str, problem: StoredProblem) -> Respon
         store.add_problem(connection, tenant, problem)
         return known[0].parent if known else False
 
+    await service.kept.refuse_when_full(tenant, problem, service.read)
     before = await service.write(keep)
+    if before is False:
+        service.kept.accepted(tenant, problem)
     headers = {"Location": f"/v1/problems/{problem.id}"}
     parent = problem.parent if before is False else before
     return as_json(_kept_object(problem, parent), 201 if before is False else 200, headers)

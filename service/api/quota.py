@@ -1,21 +1,34 @@
-"""How full the queue is, without asking the database for every request."""
+"""How full the queue is, and how much each tenant keeps, without asking the database for every request."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
 
 from service.errors import TooMany, Unavailable
 from service.runs import queries
+from service.runs.tables import problems
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sqlalchemy import Connection
+
+    from service.runs.records import StoredProblem
     from service.settings import Settings
 
+    Read = Callable[[Callable[..., Any]], Awaitable[Any]]
+
+MIB = 2**20
 FRESH_S = 0.5
+FRESH_BYTES_S = 5.0
+SHARE_READING = 0.05  # of the time, at most, to add up what a tenant keeps
 RETRY_S = 5.0
+RETRY_BYTES_S = 60.0  # room comes only when runs are forgotten
 
 
 class QueueGauge:
@@ -58,3 +71,57 @@ class QueueGauge:
     def accepted(self, tenant: str) -> None:
         """One more run of the tenant waits."""
         self._since[tenant] += 1
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a tenant keeps in bytes: as it was read, and since; when it is to be read again."""
+
+    read: int = 0
+    since: int = 0
+    until: float = -1e9
+
+
+class ProblemGauge:
+    """Bytes of the problems of each tenant, as the database had them some seconds ago, and what was kept here since."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = settings.tenant_problem_mib * MIB if settings.tenant_problem_mib is not None else None
+        self._clock = clock
+        self._tenants: dict[str, _Kept] = {}
+
+    async def refuse_when_full(self, tenant: str, problem: StoredProblem, read: Read) -> None:
+        """Raises TooMany when the tenant has no room for this problem; one that is kept already needs none."""
+        if self._most is None:
+            return
+        kept = self._tenants.setdefault(tenant, _Kept())
+        began = self._clock()
+        if began >= kept.until:
+            kept.until = began + FRESH_BYTES_S  # who comes meanwhile goes by what was known
+            before, kept.since = kept.since, 0
+            try:
+                kept.read = await read(lambda connection: _bytes_of(connection, tenant))
+            except BaseException:
+                kept.since, kept.until = kept.since + before, began
+                raise
+            now = self._clock()
+            kept.until = now + max(FRESH_BYTES_S, (now - began) / SHARE_READING)
+        if kept.read + kept.since + len(problem.body) <= self._most:
+            return
+        if await read(lambda connection: bool(queries.problem_summary(connection, tenant, [problem.id]))):
+            return
+        detail = (
+            f"this tenant keeps {(kept.read + kept.since) / MIB:.1f} MiB of problems and may keep {self._most // MIB:,} MiB; "
+            "ask the operator for more, or to keep runs for a shorter time"
+        )
+        raise TooMany(detail, code="problem_quota", retry_after_s=RETRY_BYTES_S)
+
+    def accepted(self, tenant: str, problem: StoredProblem) -> None:
+        """The tenant keeps one more problem."""
+        if self._most is not None:
+            self._tenants.setdefault(tenant, _Kept()).since += len(problem.body)
+
+
+def _bytes_of(connection: Connection, tenant: str) -> int:
+    total = select(func.coalesce(func.sum(problems.c.bytes), 0)).where(problems.c.tenant == tenant)
+    return int(connection.execute(total).scalar_one())

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from sqlalchemy import select
@@ -25,6 +26,7 @@ from service.api.intake import (
     media_type,
     preferred_wait_s,
     problem_for,
+    refused,
     require_json,
     taken,
 )
@@ -32,7 +34,7 @@ from service.api.lookup import Caller, RunId, reading, solving
 from service.api.schemas import RunPage, RunShown
 from service.api.shown import VERSION, as_json, run_object
 from service.api.state import Service, service_of
-from service.errors import BadRequest, Finding, Unavailable
+from service.errors import BadRequest, Finding, ServiceError, Unavailable
 from service.runs import queries, store
 from service.runs.records import NewRun
 from service.runs.states import CancelMode, State
@@ -45,11 +47,13 @@ if TYPE_CHECKING:
     from service.runs.records import Accepted, Run, StoredProblem
 
 router = APIRouter(tags=["runs"])
+log = structlog.get_logger(__name__)
 
 CANCEL_S = 1.8  # a cancellation answers within two seconds
 MOST_LISTED = 200
 RETRY_AFTER_S = "1"
 WAIT_DOC = "`wait=N` answers when the run has ended, or after N seconds (RFC 7240)."
+SMALL_BYTES = 64 * 1024  # hashed at once
 
 
 @router.post(
@@ -82,14 +86,23 @@ async def create_run(request: Request, caller: Annotated[Caller, Depends(solving
         digest = partial(hashlib.sha256, data)
         fingerprint = (digest() if len(data) < SMALL_BYTES else await service.in_thread(digest)).hexdigest()
         read = await taken(service, "run", data)
+    _refuse_high_priority(service, caller, read.fields["priority"])
     problem = await problem_for(service, caller.tenant, read)
+    if read.problem is not None:
+        await service.kept.refuse_when_full(caller.tenant, problem, service.read)
     new = await _new_run(service, caller.tenant, read, problem)
     state = request.state
     accepted = await _accept(service, new(key, fingerprint, state.request_id, state.trace_id))
+    if read.problem is not None and not accepted.replayed:
+        service.kept.accepted(caller.tenant, problem)
     return await _answer(request, accepted, problem, wait_s)
 
 
-SMALL_BYTES = 64 * 1024
+def _refuse_high_priority(service: Service, caller: Caller, priority: int) -> None:
+    highest = service.settings.highest_priority
+    if priority > highest and not caller.may("admin"):
+        detail = f"must be at most {highest} here, not {priority}; ask for less, or with a key of the scope 'admin'"
+        raise refused([Finding("/priority", "above_limit", detail)])
 
 
 async def _refuse_when_full(service: Service, tenant: str, key: str | None) -> None:
@@ -153,8 +166,11 @@ async def _answer(request: Request, accepted: Accepted, problem: StoredProblem, 
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     if wait_s is not None:
-        run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
-        headers["Preference-Applied"] = f"wait={wait_s:g}"
+        try:
+            run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
+            headers["Preference-Applied"] = f"wait={wait_s:g}"
+        except ServiceError as error:
+            log.info("a stored run could not be waited for", run_id=run.id, reason=error.detail)  # that it is stored must be told
     if not run.is_terminal:
         headers["Retry-After"] = RETRY_AFTER_S
     body = run_object(run) | {"warnings": list(problem.warnings)}
@@ -262,5 +278,8 @@ async def cancel_run(
         if service.worker is not None:
             service.worker.cancelled(run)
             service.worker.wake()
-        run = await service.watch.until_ended(run, CANCEL_S, service.read)
+        try:
+            run = await service.watch.until_ended(run, CANCEL_S, service.read, place=False)
+        except ServiceError as error:
+            log.info("a cancelled run could not be waited for", run_id=run.id, reason=error.detail)
     return as_json(run_object(run), 200 if run.is_terminal else 202)

@@ -148,7 +148,7 @@ class RunShown(Shown):
     warm_start_run: str | None
     attempt: int
     message: str
-    failure: str | None
+    failure: str | None = Field(description="What went wrong by our own fault, in one sentence; null when nothing did.")
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None

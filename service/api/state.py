@@ -15,7 +15,8 @@ import structlog
 
 from optimizer.child import ChildGoneError
 from service.api.entropy import Entropy
-from service.api.quota import QueueGauge
+from service.api.lane import Lane
+from service.api.quota import ProblemGauge, QueueGauge
 from service.api.watch import Watch
 from service.errors import ServiceError, TooLarge, Unavailable, Unprocessable
 
@@ -35,7 +36,8 @@ T = TypeVar("T")
 
 ANSWER_S = 10.0  # what a database may take before it counts as not answering
 READERS = 8  # of the database at a time, as many connections as are kept open
-HELPERS_WAITING = 64  # requests that may wait for a child process
+READING_WAIT_S = 10.0  # a body may wait so long for a process that reads it
+QUESTION_WAIT_S = 30.0  # an explanation, a sensitivity or a program written down may wait so long
 DECIDING = ("quartermaster", "highspy", "ortools")  # what an answer depends on besides the request
 log = structlog.get_logger(__name__)
 
@@ -55,12 +57,15 @@ class Service:
         self.settings, self.database, self.pool = settings, database, pool
         self.bulletin, self.worker, self.telemetry = bulletin, worker, telemetry
         self.gauge = QueueGauge(settings)
+        self.kept = ProblemGauge(settings)
         self.watch = Watch(bulletin, settings.most_streams)
         self.versions = " ".join(f"{name}-{version(name)}" for name in DECIDING)
         self.entropy = Entropy()
         self._stopping = False
         self._readers = anyio.CapacityLimiter(READERS)
-        self._helpers = anyio.CapacityLimiter(max(1, settings.slots))
+        # Apart: who asks slow questions must not keep others from having their bodies read.
+        self.bodies = Lane(settings.slots, READING_WAIT_S, "to read a body")
+        self.questions = Lane(settings.slots, QUESTION_WAIT_S, "to answer a question about a run")
 
     @property
     def stopping(self) -> bool:
@@ -75,9 +80,13 @@ class Service:
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
         """What the operation returns; raises what it raises, and Unavailable when the database does not answer."""
+        return await self.reading(partial(self.database.read, operation))
+
+    async def reading(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, which reads the database; raises as ``read`` does."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await anyio.to_thread.run_sync(partial(self.database.read, operation), limiter=self._readers, abandon_on_cancel=True)
+                return await anyio.to_thread.run_sync(work, limiter=self._readers, abandon_on_cancel=True)
         except TimeoutError:
             raise Unavailable("the database does not answer", code="database_unavailable", retry_after_s=1) from None
 
@@ -93,10 +102,13 @@ class Service:
         """What ``work`` returns: for what takes milliseconds and does not hold the interpreter."""
         return await anyio.to_thread.run_sync(work)
 
-    async def in_child(self, target: str, payload: dict[str, Any], *, deadline_s: float, threads: int = 1) -> ChildEnd:
-        """How the task ended in a child process. Raises Unavailable when too many wait for one."""
-        if self._helpers.statistics().tasks_waiting >= HELPERS_WAITING:
-            raise Unavailable("too many requests wait for a process to read or explain something", code="busy", retry_after_s=2)
+    async def in_child(
+        self, target: str, payload: dict[str, Any], *, deadline_s: float, threads: int = 1, question: bool = False
+    ) -> ChildEnd:
+        """How the task ended in a child process; ``question`` is what takes its time, anything else reads a body.
+
+        Raises Unavailable when too many wait for a process, or this one has waited for too long.
+        """
         cancel = threading.Event()
         work = partial(
             self.pool.run,
@@ -108,18 +120,18 @@ class Service:
             cpu_s=deadline_s * (threads + 1),
         )
         try:
-            return await anyio.to_thread.run_sync(work, limiter=self._helpers, abandon_on_cancel=True)
+            return await (self.questions if question else self.bodies).run(work)
         except ChildGoneError:
             raise Unavailable("the service is stopping", retry_after_s=1) from None
         finally:
             cancel.set()
 
-    async def helped(self, target: str, payload: dict[str, Any], *, deadline_s: float, what: str) -> dict[str, Any]:
-        """What the task answered. ``what`` names the work in messages.
+    async def helped(self, target: str, payload: dict[str, Any], *, deadline_s: float, what: str, question: bool = False) -> dict[str, Any]:
+        """What the task answered. ``what`` names the work in messages, ``question`` is as for ``in_child``.
 
         Raises Unprocessable when it takes too long, TooLarge when it takes too much memory, Unavailable as ``in_child``.
         """
-        end = await self.in_child(target, payload, deadline_s=deadline_s)
+        end = await self.in_child(target, payload, deadline_s=deadline_s, question=question)
         if end.value is not None:
             found: dict[str, Any] = end.value
             return found

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import ServiceError, Unavailable
+from service.errors import ServiceError, TooMany, Unavailable
 from service.runs import queries, store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from typing import Any
 
     from starlette.types import Receive
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1  # how often the database is asked while anyone waits
 AT_ONCE = 500  # runs in one question
+RETRY_S = 2.0
 log = structlog.get_logger(__name__)
 
 
@@ -37,6 +38,7 @@ class Watch:
     def __init__(self, bulletin: Bulletin, most: int) -> None:
         self._bulletin = bulletin
         self._most = most
+        self._places: Counter[str] = Counter()  # that are taken, by tenant
         self._waiting: Counter[int] = Counter()  # by the run's position
         self._seen: dict[int, int] = {}  # position: number of its last event
         self._looker: asyncio.Task[None] | None = None
@@ -48,14 +50,38 @@ class Watch:
         """How many requests wait."""
         return self._waiting.total()
 
+    def refuse_when_full(self, tenant: str) -> None:
+        """Raises Unavailable when every place to wait is taken, TooMany when half of them are by this tenant."""
+        if self._places.total() >= self._most:
+            detail = "too many requests wait for runs; ask without waiting, or later"
+            raise Unavailable(detail, code="too_many_waiting", retry_after_s=RETRY_S)
+        if self._places[tenant] >= max(self._most // 2, 1):
+            detail = f"{self._places[tenant]:,} requests of this tenant wait for runs; ask without waiting, or later"
+            raise TooMany(detail, code="tenant_too_many_waiting", retry_after_s=RETRY_S)
+
+    @contextlib.contextmanager
+    def _place(self, tenant: str) -> Iterator[None]:
+        self.refuse_when_full(tenant)
+        self._places[tenant] += 1
+        try:
+            yield
+        finally:
+            self._places[tenant] -= 1
+            if not self._places[tenant]:
+                del self._places[tenant]
+
     @contextlib.asynccontextmanager
-    async def moves(self, position: int, seen: int, read: Read) -> AsyncIterator[asyncio.Event]:
+    async def moves(self, run: Run, seen: int, read: Read, *, place: bool = True) -> AsyncIterator[asyncio.Event]:
         """An event that is set whenever the run goes beyond event number ``seen``; clear it before looking, then wait.
 
-        Raises Unavailable when too many wait.
+        Raises as ``refuse_when_full``, unless it needs no ``place``.
         """
-        if self.waiting >= self._most:
-            raise Unavailable("too many requests wait for runs; ask without waiting, or later", code="too_many_waiting", retry_after_s=2)
+        with self._place(run.tenant) if place else contextlib.nullcontext():
+            async with self._moves(run.position, seen, read) as moved:
+                yield moved
+
+    @contextlib.asynccontextmanager
+    async def _moves(self, position: int, seen: int, read: Read) -> AsyncIterator[asyncio.Event]:
         self._waiting[position] += 1
         self._seen[position] = min(self._seen.get(position, seen), seen)
         self._read = read
@@ -70,12 +96,15 @@ class Watch:
                 del self._waiting[position]
                 self._seen.pop(position, None)
 
-    async def until_ended(self, run: Run, seconds: float, read: Read, receive: Receive | None = None) -> Run:
-        """The run when it has ended, or as it is after so many seconds, or when ``receive`` tells that the client has left."""
+    async def until_ended(self, run: Run, seconds: float, read: Read, receive: Receive | None = None, *, place: bool = True) -> Run:
+        """The run when it has ended, or as it is after so many seconds, or when ``receive`` tells that the client has left.
+
+        Raises as ``moves``, and what ``read`` raises.
+        """
         if run.is_terminal:
             return run
         until = time.monotonic() + seconds
-        async with self.moves(run.position, run.events, read) as moved, _leaving(receive, moved) as gone:
+        async with self.moves(run, run.events, read, place=place) as moved, _leaving(receive, moved) as gone:
             while not run.is_terminal and not gone.is_set():
                 try:
                     async with asyncio.timeout(max(min(until, self._stop_at) - time.monotonic(), 0.0)):

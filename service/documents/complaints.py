@@ -57,11 +57,12 @@ class Mistake:
 
 
 class InvalidError(Exception):
-    """A document that cannot be used, with all that is wrong with it."""
+    """A document that cannot be used, with what is wrong with it; ``untold`` mistakes more are only counted."""
 
-    def __init__(self, found: Sequence[Mistake]) -> None:
-        super().__init__(in_lines(found))
+    def __init__(self, found: Sequence[Mistake], untold: int = 0) -> None:
+        super().__init__(in_lines(found, untold))
         self.mistakes = tuple(found)
+        self.untold = untold
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -75,31 +76,34 @@ def below(place: str) -> Iterator[None]:
     try:
         yield
     except InvalidError as error:
-        raise InvalidError([replace(one, place=place + one.place) for one in error.mistakes]) from None
+        raise InvalidError([replace(one, place=place + one.place) for one in error.mistakes], error.untold) from None
 
 
-def in_lines(found: Sequence[Mistake]) -> str:
+def in_lines(found: Sequence[Mistake], untold: int = 0) -> str:
     """A message of a few lines for people."""
-    lines = [mistake.line for mistake in found]
-    more = len(lines) - SHOWN
+    lines = [mistake.line for mistake in found[:SHOWN]]
+    more = len(found) - len(lines) + untold
     if more > 0:
-        lines = [*lines[:SHOWN], f"and {more} more such mistake{'s' if more > 1 else ''}"]
+        lines.append(f"and {more} more such mistake{'s' if more > 1 else ''}")
     return "\n  ".join(lines)
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], document: object, prefix: tuple[str, int] | None = None) -> list[Mistake]:
-    """Every mistake that Pydantic found, in its order.
+def invalid(error: ValidationError, model: type[BaseModel], document: object, prefix: tuple[str, int] | None = None) -> InvalidError:
+    """What Pydantic found, in its order: the first mistakes told, the rest counted, because to name what was meant takes time.
 
     ``document`` is the parsed input (None when it could not be parsed), used to name jobs and nodes; ``prefix`` is the
     field and the index of the first item when only a part of a list was validated.
     """
     found: list[Mistake] = []
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    for number, detail in enumerate(details):
+        if len(found) >= MOST_FINDINGS:
+            return InvalidError(found, len(details) - number)
         location = tuple(detail["loc"])
         if prefix is not None:
             location = (prefix[0], prefix[1] + int(location[0]), *location[1:])
         found += _mistakes(detail, location, model, document)
-    return found
+    return InvalidError(found)
 
 
 def _mistakes(detail: ErrorDetails, location: Location, model: type[BaseModel], document: object) -> list[Mistake]:

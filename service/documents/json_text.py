@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 from pydantic_core import from_json
 
@@ -32,8 +33,8 @@ def strictly_loaded(data: bytes) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, _ in pairs if times[name] > 1)
         owner = next((f" of '{found[key]}'" for key in ("id", "job") if isinstance(found.get(key), str)), "")
         raise InvalidError([Mistake("", "", REPEATED_KEY, f"the key '{twice}' stands twice in one object{owner}; keep one of them")])
     return found

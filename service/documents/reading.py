@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from models.garbage import collection_paused
 from models.vocabulary import Document
-from service.documents.complaints import InvalidError, Mistake, in_lines, mistakes, pointer, unknown_field
+from service.documents.complaints import InvalidError, Mistake, invalid, pointer, unknown_field
 from service.documents.errors import BadInputError
 from service.documents.json_text import loaded, refuse_repeated_keys
 
@@ -37,7 +37,7 @@ def parse(document: type[AnyDocument], text: Text) -> AnyDocument:
         try:
             return validated(document, _yaml(text)) if text.is_yaml else from_text(document, text.data)
         except InvalidError as error:
-            raise BadInputError(f"{text.name}: {in_lines(error.mistakes)}") from None
+            raise BadInputError(f"{text.name}: {error}") from None
 
 
 def from_text(document: type[AnyDocument], data: bytes) -> AnyDocument:
@@ -57,9 +57,9 @@ def validated(document: type[AnyDocument], raw: object) -> AnyDocument:
             parts = {name: _items(document, name, value) for name, value in raw.items()}
         return document.model_validate(parts)
     except ValidationError as error:
-        raise InvalidError(mistakes(error, document, raw)) from None
+        raise invalid(error, document, raw) from None
     except _ItemsError as error:
-        raise InvalidError(mistakes(error.cause, document, raw, (error.field, error.start))) from None
+        raise invalid(error.cause, document, raw, (error.field, error.start)) from None
 
 
 def _refuse_wrong_start(document: type[Document], data: bytes) -> None:
@@ -78,7 +78,7 @@ def _refuse_wrong_start(document: type[Document], data: bytes) -> None:
             try:
                 _items(document, name, value[:-1], longest=0)  # the last item may be cut
             except _ItemsError as error:
-                raise InvalidError(mistakes(error.cause, document, start, (error.field, error.start))) from None
+                raise invalid(error.cause, document, start, (error.field, error.start)) from None
 
 
 class _ItemsError(Exception):

@@ -35,6 +35,7 @@ problems = Table(
     Column("parent", String(64)),
     Column("created_at", Float, nullable=False),
     Index(None, "created_at"),
+    Index(None, "tenant", "bytes"),  # the sum for a tenant without reading the bodies
 )
 
 # The conditions of the partial indexes. Queries use these very texts: with a bound value in place of the literal

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
+import psutil
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import create_engine, delete, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from benchmarks import run
-from benchmarks.service import bad, measures, problems, table
+from benchmarks.service import bad, chaos, measures, problems, table
 from benchmarks.service.auditor import findings
 from benchmarks.service.soak import soak
 from models.catalogue import kind
 from service.runs import store
 from service.runs.database import Database
 from service.runs.migrate import migrate
-from service.runs.states import State
+from service.runs.records import Lease
+from service.runs.states import CancelMode, State
 from service.runs.tables import answers, run_events, runs
 from service.runs.tables import problems as kept
+from tests.service.runs.databases import NO_POSTGRES, POSTGRES, fresh_url
 from tests.service.runs.requests import answer, incumbent_note, request, state_note
 
 
@@ -46,7 +53,25 @@ def test_deadlines_are_measured_on_runs_that_reach_them(tmp_path: Path) -> None:
     found = measures.deadlines(tmp_path, 10)
     assert found["runs"] == sum(found["outcomes"].values()) == 10
     assert found["reached_their_limit"] >= 3
-    assert found["wrong"] == 0
+    assert (found["wrong"], found["without_times"]) == (0, 0)
+
+
+def ended_run(seconds: float | None, finished_at: str | None, limit: float = 2.0) -> dict[str, Any]:
+    return {"seconds": seconds, "started_at": "2026-01-01T00:00:00.000Z", "finished_at": finished_at, "limits": {"time_limit_s": limit}}
+
+
+def test_a_run_is_as_late_as_the_later_of_its_times_says() -> None:
+    honest, flattering = ended_run(2.25, "2026-01-01T00:00:02.500Z"), ended_run(1.0, "2026-01-01T00:00:04.500Z")
+    found = measures.lateness([honest, flattering, ended_run(3.5, None), ended_run(None, "2026-01-01T00:00:01.000Z")])
+    assert found["late_max_s"] == 2.5
+    assert (found["misses"], found["without_times"], found["reached_their_limit"]) == (2, 0, 3)
+    assert (found["late_as_the_server_says_p99_s"], found["late_from_start_to_end_p99_s"]) == (1.5, 2.5)
+
+
+def test_a_run_without_times_is_a_miss() -> None:
+    found = measures.lateness([ended_run(1.0, "2026-01-01T00:00:01.000Z"), ended_run(None, None)])
+    assert (found["misses"], found["without_times"], found["late_max_s"]) == (1, 1, -1.0)
+    assert measures.lateness([ended_run(None, None)])["late_p99_s"] is None
 
 
 def test_cancels_are_measured_while_the_solver_does_not_listen(tmp_path: Path) -> None:
@@ -85,6 +110,48 @@ def test_the_rows_are_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert CliRunner().invoke(run.app, ["run", "service", "--out", str(out)]).exit_code == 2  # never overwritten
     done = CliRunner().invoke(run.app, ["run", "service", "--instances", "nothing", "--out", str(tmp_path / "x.json")])
     assert (done.exit_code, "nothing" in done.output) == (2, True)
+
+
+# ---------------------------------------------------------------- kills
+
+
+def test_the_findings_are_sorted_by_what_is_broken() -> None:
+    wrong = ["run a was accepted and is lost", "b: its plan is lost", "c: it ended more than once", "d: its plan is not verified"]
+    found = chaos.classified([*wrong, "e: its plan breaks a rule: x", "f: it went from queued to failed"])
+    assert {name: len(told) for name, told in found.items()} == {"lost": 2, "doubled": 1, "unverified": 2, "otherwise": 1}
+
+
+def test_a_child_at_work_is_told_from_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "IMPORTED_S", 0.0)
+    script = "import sys\nprint(flush=True)\nwhile sys.argv[1] == 'work': pass\nsys.stdin.read()"
+    made = [Popen([sys.executable, "-c", script, what], stdin=PIPE, stdout=PIPE, stderr=DEVNULL) for what in ("work", "wait")]
+    try:
+        for process in made:
+            assert process.stdout is not None
+            process.stdout.readline()
+        children = [psutil.Process(process.pid) for process in made]
+        # A busy machine may leave a process without a turn for the length of one look.
+        found = [child for _ in range(10) for child in chaos.at_work(children)]
+        assert {child.pid for child in found} == {made[0].pid}
+        monkeypatch.setattr(chaos, "IMPORTED_S", 3_600.0)
+        assert chaos.at_work(children) == []
+    finally:
+        for process in made:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.skipif(POSTGRES is None, reason=NO_POSTGRES)
+def test_the_sessions_of_a_database_are_ended(tmp_path: Path) -> None:
+    with fresh_url("postgresql", tmp_path) as url:
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            assert chaos.end_sessions(url) == 1
+            with pytest.raises(OperationalError):
+                connection.execute(text("SELECT 1"))
+        engine.dispose()
+        assert chaos.end_sessions(url) == 0
 
 
 # ---------------------------------------------------------------- the audit
@@ -137,3 +204,37 @@ def test_the_audit_finds_what_is_wrong(audited: Any, spoil: Any, told: str) -> N
     database, ids = audited
     database.write(lambda connection: connection.execute(spoil).rowcount)
     assert any(told in finding for finding in findings(database, ids, quiet=False))
+
+
+@pytest.fixture
+def with_a_plan(audited: Any) -> Any:
+    """Ends the run at work, which has told of a plan, in the way given; what the audit finds of it."""
+    database, ids = audited
+
+    def ended(ending: State, outcome: str, stop_reason: str, cancel: CancelMode | None = None) -> list[str]:
+        if cancel is not None:
+            database.write(lambda connection: store.cancel(connection, "default", ids[1], cancel))
+        busy = database.read(lambda connection: store.run_of(connection, "default", ids[1]))
+        lease = Lease(busy.position, busy.attempt, "w")
+        database.write(lambda connection: store.finish(connection, lease, answer(ending, outcome, stop_reason)))
+        return [told.partition(": ")[2] for told in findings(database, ids)]
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("ending", "outcome", "stop_reason", "cancel", "told"),
+    [
+        (State.succeeded, "optimal", "gap", None, []),
+        (State.failed, "no_plan", "crash", None, ["its plan is lost"]),
+        (State.failed, "no_plan", "deadline", None, ["its plan is lost"]),
+        (State.cancelled, "no_plan", "cancelled", CancelMode.keep_best, ["its plan is lost"]),
+        (State.cancelled, "no_plan", "cancelled", CancelMode.discard, []),
+        (State.succeeded, "unbounded", "gap", None, []),
+        (State.succeeded, "infeasible", "gap", None, ["a plan was found, and it is called infeasible"]),
+    ],
+)
+def test_a_plan_that_was_found_is_there_at_the_end(
+    with_a_plan: Any, ending: State, outcome: str, stop_reason: str, cancel: CancelMode | None, told: list[str]
+) -> None:
+    assert with_a_plan(ending, outcome, stop_reason, cancel) == told

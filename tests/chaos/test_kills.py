@@ -93,6 +93,8 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path: Path, backend: str) -
     assert (found["lost"], found["doubled"], found["unverified"], found["otherwise_wrong"]) == (0, 0, 0, [])
     assert found["runs"] >= 16
     assert found["kills"] >= 8
+    assert ("database" in found["killed"]) == (backend == "postgresql")
+    assert found["children_killed_at_work"] <= found["killed"]["child"]
 
 
 @pytest.mark.long
@@ -100,3 +102,4 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path: Path, backend: str) -
 def test_many_kills_at_random_lose_and_double_nothing(tmp_path: Path) -> None:
     found = kills(tmp_path, 500, 200, seed=1)
     assert (found["lost"], found["doubled"], found["unverified"], found["otherwise_wrong"]) == (0, 0, 0, [])
+    assert found["children_killed_at_work"] > 0.5 * found["killed"]["child"]

@@ -197,6 +197,26 @@ def test_the_log_of_a_damaged_database_goes_with_it(source: Path, tmp_path: Path
     assert names(source) == ["first"]
 
 
+def test_the_log_of_a_deleted_database_is_not_read_into_the_restored_one(source: Path, tmp_path: Path) -> None:
+    """Its salt is that of the log, which SQLite takes for its own: the restored rows would be those of later on."""
+    saved = tmp_path / "backup.db"
+    backup(source, saved)
+    log = source.with_name("quartermaster.db-wal")
+    with open_database(source) as database:
+        add_key(database, "after the backup")
+        left = log.read_bytes()
+    source.unlink()
+    log.write_bytes(left)
+    journal = source.with_name("quartermaster.db-journal")
+    journal.write_bytes(b"the journal")
+    assert restore(saved, source) is None
+    assert names(source) == ["first"]
+    assert source.with_name("quartermaster.db.before-restore-wal").read_bytes() == left
+    assert source.with_name("quartermaster.db.before-restore-journal").read_bytes() == b"the journal"
+    kept = restore(saved, source)
+    assert kept == source.with_name("quartermaster.db.before-restore-2"), "a name of its own, beside which no other log lies"
+
+
 def test_restore_waits_for_nobody(source: Path, tmp_path: Path) -> None:
     saved = tmp_path / "backup.db"
     backup(source, saved)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from optimizer.child import ChildGoneError
-from service.children import ChildPool
+from service import children
+from service.children import FOLDERS, ChildPool
 
 HERE = "tests.service.test_children"
 PATIENCE_S = 30.0
@@ -40,6 +45,26 @@ def keep(payload: int, *_: Any) -> int:
     return os.getpid()
 
 
+def leave_a_file(payload: str, *_: Any) -> str:
+    """Leave a file in the folder for temporary files and, if told so, die over it."""
+    path = Path(tempfile.mkdtemp()) / "model.mps"
+    path.write_text("NAME", encoding="utf-8")
+    if payload == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return str(path)
+
+
+def class_of_its_own(*_: Any) -> object:
+    return Path("here")
+
+
+def alone(*_: Any) -> tuple[int, int]:
+    """The process, and how many tasks it has served before."""
+    served = len(hoard)
+    hoard.append(bytearray())
+    return os.getpid(), served
+
+
 def task(function: Callable[..., Any]) -> str:
     return f"{HERE}:{function.__name__}"
 
@@ -48,14 +73,26 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the children's folders are made; none is left over."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture
-def pool() -> Iterator[ChildPool]:
+def pool(folders: Path) -> Iterator[ChildPool]:
     made = ChildPool(2, imports=(HERE,))
     made.start()
     yield made
     pids = made.pids()
     made.close()
     assert all(map(gone, pids))
+    assert left(folders) == []
+
+
+def left(folders: Path) -> list[Path]:
+    return list(folders.glob(f"{FOLDERS}*"))
 
 
 def pid_of(pool: ChildPool) -> int:
@@ -147,3 +184,92 @@ def test_a_closed_pool_ends_what_runs_and_takes_nothing_more(pool: ChildPool) ->
     with pytest.raises(ChildGoneError, match="closed"):
         pool.run(task(who), None, deadline_s=1.0)
     pool.close()
+
+
+# ---------------------------------------------------------------- what a child leaves behind, and what it may say
+
+
+@pytest.mark.parametrize("how", ["stay", "die"])
+def test_the_files_of_a_child_go_with_it(folders: Path, how: str) -> None:
+    pool = ChildPool(1, tasks=1, imports=(HERE,))
+    try:
+        pool.start()
+        first = left(folders)
+        end = pool.run(task(leave_a_file), how, deadline_s=PATIENCE_S)
+        assert end.reason == ("crash" if how == "die" else "finished")
+        assert how == "die" or Path(end.value).is_relative_to(first[0])
+        now = left(folders)
+        assert (len(first), len(now), set(first) & set(now)) == (1, 1, set())
+    finally:
+        pool.close()
+    assert left(folders) == []
+
+
+def test_a_pool_closed_during_a_task_leaves_no_file(folders: Path) -> None:
+    pool = ChildPool(1, imports=(HERE,))
+    end = pool.run(task(rest), PATIENCE_S, deadline_s=PATIENCE_S, on_message=lambda _: pool.close())
+    assert (end.reason, left(folders)) == ("crash", [])
+
+
+KILLED = """
+import os, signal, tempfile
+from service.children import ChildPool
+tempfile.tempdir = os.getcwd()
+ChildPool(1, imports=()).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_files_that_a_killed_process_left_go_with_the_next_start(pool: ChildPool, folders: Path) -> None:
+    mine = set(left(folders))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", KILLED], cwd=folders, env=environment, check=False).returncode == -signal.SIGKILL
+    assert len(set(left(folders)) - mine) == 1
+    (elsewhere := folders / "elsewhere").mkdir()
+    (link := folders / f"{FOLDERS}link").symlink_to(elsewhere)
+    pool.start()
+    assert set(left(folders)) == mine | {link}  # those of living children stay, and a link is not followed
+    assert elsewhere.exists()
+    link.unlink()
+
+
+def test_a_child_may_send_plain_values_alone(pool: ChildPool) -> None:
+    end = pool.run(task(class_of_its_own), None, deadline_s=PATIENCE_S)
+    assert (end.reason, "not plain" in end.message) == ("crash", True)
+    assert pid_of(pool) in pool.pids()
+
+
+# ---------------------------------------------------------------- a child for one task
+
+
+def test_a_program_file_is_read_by_a_child_that_serves_nothing_else() -> None:
+    assert {"service.tasks:read_program"} == children.FRESH
+
+
+def test_a_fresh_task_has_a_child_that_served_nothing_and_never_serves_again(pool: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FRESH", frozenset({task(alone)}))
+    warm = pid_of(pool)
+    waiting = set(pool.pids()) - {warm}
+    pid, served = pool.run(task(alone), None, deadline_s=PATIENCE_S).value
+    assert (served, {pid}) == (0, waiting)  # one that waited, and not the warm one
+    assert gone(pid)
+    assert pid_of(pool) == warm
+    others = [pool.run(task(alone), None, deadline_s=PATIENCE_S).value for _ in range(3)]
+    assert [count for _, count in others] == [0, 0, 0]
+    assert len({pid, warm, *(one for one, _ in others)}) == 5
+    assert len(pool.pids()) == 2
+    assert pool.killed == 0
+
+
+def test_where_none_is_unused_one_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FRESH", frozenset({task(alone)}))
+    pool = ChildPool(1, imports=(HERE,))
+    try:
+        pool.start()
+        warm = pid_of(pool)
+        pid, served = pool.run(task(alone), None, deadline_s=PATIENCE_S).value
+        assert (served, pid != warm, gone(warm), len(pool.pids())) == (0, True, True, 1)
+        (waits,) = pool.pids()
+        assert pool.run(task(alone), None, deadline_s=PATIENCE_S).value == (waits, 0)
+    finally:
+        pool.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
+import uvicorn
 
 from service import protocol
 from service.protocol import LARGEST_HEAD
@@ -100,30 +102,63 @@ def test_two_requests_at_once_are_both_answered(server: Process) -> None:
             found += piece
 
 
-def test_a_head_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    del tmp_path
+@contextlib.asynccontextmanager
+async def listening(**fields: Any) -> AsyncIterator[tuple[str, int]]:
+    """Where the protocol listens in this process, before an application that is never to be asked."""
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError((scope, receive, send))
+
+    config = uvicorn.Config(app, http=protocol.Protocol, lifespan="off", log_config=None, ws="none", **fields)
+    config.load()
+    state = uvicorn.server.ServerState()
+    loop = asyncio.get_running_loop()
+    made = await loop.create_server(lambda: protocol.Protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
+    try:
+        host, port = made.sockets[0].getsockname()
+        yield host, port
+    finally:
+        made.close()
+        await made.wait_closed()
+
+
+def test_a_head_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_S", 0.2)
 
     async def silent() -> bytes:
-        import uvicorn
-
-        async def app(scope: object, receive: object, send: object) -> None:
-            raise AssertionError((scope, receive, send))
-
-        config = uvicorn.Config(app, http=protocol.Protocol, lifespan="off", log_config=None, ws="none")
-        config.load()
-        state = uvicorn.server.ServerState()
-        loop = asyncio.get_running_loop()
-        made = await loop.create_server(lambda: protocol.Protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
-        try:
-            reader, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
+        async with listening() as there:
+            reader, writer = await asyncio.open_connection(*there)
             writer.write(b"GET / HTT")
             found = await asyncio.wait_for(reader.read(), 10)
             writer.close()
             await writer.wait_closed()
             return found
-        finally:
-            made.close()
-            await made.wait_closed()
 
     assert refusal(asyncio.run(silent())) == (408, "head_timeout")
+
+
+def test_one_connection_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the place of one that is closed is free again."""
+    monkeypatch.setattr(protocol, "HEAD_S", 0.5)
+
+    async def crowd() -> list[bytes]:
+        async with listening(limit_concurrency=2) as there:
+            links = [await asyncio.open_connection(*there) for _ in range(2)]
+            found = []
+            for _ in range(2):
+                links.append(await asyncio.open_connection(*there))
+                found.append(await asyncio.wait_for(links[-1][0].read(), 10))
+            for reader, _ in links[:2]:
+                await asyncio.wait_for(reader.read(), 10)  # they said nothing
+            links.append(await asyncio.open_connection(*there))
+            found.append(await asyncio.wait_for(links[-1][0].read(), 10))
+            for _, writer in links:
+                writer.close()
+                await writer.wait_closed()
+            return found
+
+    *crowded, last = asyncio.run(crowd())
+    for answer in crowded:
+        assert refusal(answer) == (503, "too_many_connections")
+        assert b"\r\nretry-after: 1\r\n" in answer
+    assert refusal(last) == (408, "head_timeout")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
+import os
 import threading
+from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.service import problems
-from models.catalogue import kind
+from models.catalogue import kind, kinds
+from optimizer.child_entry import MESSAGE, FrameReader, encode, write_some
 from service import tasks
 
 LIMITS = {"time_limit_s": 20.0, "gap": 1e-4, "seed": 0, "threads": 1, "memory_gib": None}
@@ -22,12 +25,27 @@ def body(name: str, problem: problems.Document) -> bytes:
     return kind(name).problem.model_validate(problem).model_dump_json().encode()
 
 
+def sent(thing: object) -> Any:
+    """What the supervising process takes from its child for this; it takes plain values alone."""
+    reading, writing = os.pipe()
+    try:
+        parts, reader, frame = encode(MESSAGE, thing), FrameReader(reading, plain=True), None
+        while frame is None:
+            if parts:
+                write_some(writing, parts)
+            frame = reader.read()
+        return frame.thing()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def solved(name: str, problem: problems.Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The answer, and the messages as they arrive at the other end of a pipe."""
     heard: list[dict[str, Any]] = []
     payload = {"kind": name, "problem": body(name, problem), "limits": LIMITS, "warm_start": None}
-    found = tasks.solve(payload, lambda message: heard.append(pickle.loads(pickle.dumps(message))), threading.Event())  # noqa: S301  (our own)
-    return found, heard
+    found = tasks.solve(payload, lambda message: heard.append(sent(message)), threading.Event())
+    return sent(found), heard
 
 
 @pytest.mark.parametrize(
@@ -86,3 +104,28 @@ def test_an_unknown_subject_is_said_to_be_so() -> None:
     payload = {"kind": "placement", "problem": body("placement", problem), "plan": found["parts"]["plan"], "seconds": 5.0}
     assert tasks.explain(payload | {"subject": "nobody"}, lambda _: None, threading.Event()) == {"unknown_subject": "nobody"}
     assert tasks.explain(payload | {"subject": None}, lambda _: None, threading.Event())["explanations"]
+
+
+@pytest.mark.parametrize("name", sorted(kinds()))
+def test_what_every_task_says_of_every_kind_can_be_taken_by_its_supervisor(name: str) -> None:
+    problem = kind(name).part("schema").example()
+    found, heard = solved(name, problem.model_dump(mode="json"))
+    asked = {"kind": name, "problem": problem.model_dump_json().encode(), "plan": found["parts"]["plan"]}
+    common = {"limits": LIMITS, "messages": heard, "stop_reason": "crash", "seconds": 1.0, "failure": None}
+    common |= {"subject": None, "body": asked["problem"]}
+    for task in (tasks.conclude, tasks.explain, tasks.sensitivity, tasks.validate, tasks.model_mps):
+        payload = asked | common | {"seconds": 1.0}
+        answer = task(payload, lambda _: None, threading.Event())
+        assert sent(answer) == answer
+        assert all(type(each) in (dict, list, bytes, str, int, float, bool, type(None)) for each in answer.values())
+
+
+def test_numbers_and_names_of_other_makes_become_plain() -> None:
+    class Colour(StrEnum):
+        red = "red"
+
+    told = {"number": np.float64(0.5), "count": np.int32(3), "true": np.bool_(True), "row": np.arange(2), "of": (Colour.red, [None, b""])}
+    found = tasks.plain(told)
+    assert sent(found) == {"number": 0.5, "count": 3, "true": True, "row": [0, 1], "of": ["red", [None, b""]]}
+    with pytest.raises(TypeError, match="object"):
+        tasks.plain({"a": object()})

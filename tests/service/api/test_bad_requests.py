@@ -11,7 +11,7 @@ import anyio
 import pytest
 import structlog
 
-from service.api import middleware
+from service.api import gunzip, middleware
 from tests.service.api.conftest import MakeHouse
 from tests.service.api.house import House, problem
 
@@ -258,6 +258,22 @@ def test_broken_gzip(content: bytes, house: House) -> None:
     refused(house.post("/v1/runs", content, Content_Encoding="gzip"), 400, "bad_gzip")
 
 
+def test_a_compressed_body_of_several_members(house: House) -> None:
+    whole = asked()
+    parts_of = b"".join(gzip.compress(whole[start : start + 100]) for start in range(0, len(whole), 100))
+    assert house.post("/v1/runs", parts_of, Content_Encoding="gzip").status_code == 202
+    for broken in (parts_of[:-3], parts_of + b"more", parts_of + gzip.compress(b"")[:5]):
+        refused(house.post("/v1/runs", broken, Content_Encoding="gzip"), 400, "bad_gzip")
+
+
+def test_members_count_together(make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make_house(largest_body_mib=1)
+    refused(house.post("/v1/runs", gzip.compress(b" " * 2**19) * 3, Content_Encoding="gzip"), 413, "too_large")
+    monkeypatch.setattr(gunzip, "MOST_MEMBERS", 10)
+    assert house.post("/v1/runs", gzip.compress(asked()) + gzip.compress(b"") * 9, Content_Encoding="gzip").status_code == 202
+    refused(house.post("/v1/runs", gzip.compress(asked()) + gzip.compress(b"") * 10, Content_Encoding="gzip"), 400, "bad_gzip")
+
+
 def test_another_encoding(house: House) -> None:
     refused(house.post("/v1/runs", asked(), Content_Encoding="br"), 415, "wrong_encoding")
 
@@ -265,7 +281,7 @@ def test_another_encoding(house: House) -> None:
 Told = list[dict[str, Any]]
 
 
-def by_hand(house: House, *messages: dict[str, Any]) -> Told:
+def by_hand(house: House, *messages: dict[str, Any], announced: tuple[bytes, bytes] | None = None) -> Told:
     """What the app sends when a POST of a run arrives in these parts, and then nothing."""
     sent: Told = []
     arriving = list(messages)
@@ -282,6 +298,7 @@ def by_hand(house: House, *messages: dict[str, Any]) -> Told:
     async def ask() -> None:
         scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/runs", "raw_path": b"/v1/runs", "query_string": b""}
         scope |= {"headers": [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1)}
+        scope["headers"] += [announced] if announced is not None else []
         await house.app(scope | {"server": ("127.0.0.1", 80), "scheme": "http", "root_path": ""}, receive, send)
 
     house.portal.call(ask)
@@ -291,6 +308,14 @@ def by_hand(house: House, *messages: dict[str, Any]) -> Told:
 def test_a_body_that_does_not_arrive(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "BODY_S", 0.05)
     sent = by_hand(house, {"type": "http.request", "body": b"{", "more_body": True})
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["code"] == "body_timeout"
+
+
+@pytest.mark.parametrize("announced", [(b"content-length", b"2"), (b"transfer-encoding", b"chunked")])
+def test_a_body_that_never_begins(announced: tuple[bytes, bytes], house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_S", 0.05)
+    sent = by_hand(house, announced=announced)
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["code"] == "body_timeout"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.api import forms
 from service.api.examples import LP, MPS
 from service.settings import Settings
 from tests.service.api.conftest import MakeHouse
@@ -127,6 +128,29 @@ def test_a_file_that_unfolds(make_house: MakeHouse) -> None:
     bomb = gzip.compress(b" " * 2**24)
     found = form(make_house(largest_body_mib=1), ("model.mps.gz", bomb))
     assert (found.status_code, found.json()["code"]) == (413, "too_large")
+
+
+def test_a_file_of_several_members(house: House) -> None:
+    data = MPS.encode()
+    members = gzip.compress(data[:40]) + gzip.compress(data[40:])
+    whole = form(house, ("model.mps", data)).json()["problem_id"]
+    assert form(house, ("model.mps.gz", members)).json()["problem_id"] == whole
+    found = form(house, ("model.mps.gz", members + b"more"))
+    assert (found.status_code, found.json()["errors"][0]["code"]) == (422, "bad_gzip")
+
+
+def test_a_request_that_is_too_long_for_a_field(house: House) -> None:
+    """It is read at once, while all others wait."""
+    found = form(house, ("model.mps", MPS.encode()), request='{"cache": true' + " " * forms.LARGEST_REQUEST + "}")
+    assert (found.status_code, found.json()["code"]) == (413, "too_large")
+    assert form(house, ("model.mps", MPS.encode()), request='{"cache": true' + " " * 1_000 + "}").status_code == 202
+
+
+@pytest.mark.parametrize(("charset", "status"), [("utf-8", 202), ("punycode", 400), ("unicode_escape", 400), ("idna", 400)])
+def test_a_form_in_another_charset(charset: str, status: int, house: House) -> None:
+    body = f'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mps"\r\n\r\n{MPS}\r\n--x--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert house.ask("POST", "/v1/runs", content=body.encode(), headers=headers).status_code == status
 
 
 def test_a_file_that_kills_its_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

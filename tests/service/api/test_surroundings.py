@@ -114,6 +114,8 @@ def test_a_database_that_takes_for_ever(house: House, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Database, "read", lambda *_: release.wait(30))
     try:
         assert house.get("/v1/runs").json()["code"] == "database_unavailable"
+        monkeypatch.setattr(house.telemetry, "exposition", lambda _: release.wait(30))  # reads it too
+        assert house.get("/metrics").json()["code"] == "database_unavailable"
     finally:
         release.set()
 

@@ -79,6 +79,7 @@ def _problems() -> None:
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_problems")),
     )
     op.create_index(op.f("ix_problems_created_at"), "problems", ["created_at"])
+    op.create_index(op.f("ix_problems_tenant_bytes"), "problems", ["tenant", "bytes"])
 
 
 def _runs() -> None:
