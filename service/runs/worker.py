@@ -40,6 +40,7 @@ FORGET_EVERY_S = 2.0
 MISSED_BEATS = 3.0  # after as many, whoever watches leases begins anew: it was the watcher that slept
 SCRIBE_S = 0.025
 LEFT_S = 1.0
+CANCELLED_POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
 AGAIN_S = 1.0  # after the database did not answer
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class Worker:
         self._stopped = threading.Event()  # end at once
         self._accepted = threading.Condition()
         self._news = 0
+        self._hurry = threading.Event()  # for the slot of cancelled runs: it must not take the slots' news away
         self._lock = threading.Lock()
         self._at_work: dict[Lease, Assignment] = {}
         self._heard = threading.Event()
@@ -85,6 +87,7 @@ class Worker:
                 assignment for lease, assignment in self._at_work.items() if (lease.position, lease.attempt) == (run.position, run.attempt)
             ]
         if run.cancel_mode is not None:
+            self._hurry.set()
             for assignment in mine:
                 assignment.cancel(run.cancel_mode)
 
@@ -127,6 +130,7 @@ class Worker:
         with self._accepted:
             self._news += 1
             self._accepted.notify_all()
+        self._hurry.set()
 
     # ------------------------------------------------------------ a slot
 
@@ -147,6 +151,10 @@ class Worker:
                 self._stopping.wait(AGAIN_S)
                 continue
             if claim is not None:
+                continue
+            if cancelled:
+                self._hurry.wait(max(self.settings.poll_s, CANCELLED_POLL_S))
+                self._hurry.clear()
                 continue
             with self._accepted:
                 if self._news == seen and not self._stopping.is_set():
