@@ -47,6 +47,11 @@ for _kind in kinds().values():
             _kind.part(_part)
 
 
+def ready(_payload: None, _send: Send, _cancel: threading.Event) -> bool:
+    """The child has its imports done: what is timed may begin."""
+    return True
+
+
 def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[str, Any]:
     """Solve a run: {kind, problem, limits, warm_start}; the answer of ``_answer``.
 

@@ -40,6 +40,7 @@ CONCLUDE_S = 10.0  # far beyond the promise, for the largest plans: an answer th
 CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy
 CPU_S = 2.0
 MOST_SPENT = 0.75  # of the time limit, by attempts before: the rest is for this one
+LEAST_S = 1.0  # of it, for each attempt
 LONGEST_SENTENCE = 300
 PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*")
 MORE_CHILDREN = 2  # after a crash: from outside it may come again, and one of a solver's own making comes every time
@@ -70,7 +71,8 @@ class Assignment:
         self._database, self._settings, self._bulletin, self._pool, self._telemetry = database, settings, bulletin, pool, telemetry
         self._scribe = scribe
         # A run that was lost near the end of its time does not get all of it again; some, for it has to begin again.
-        self._began: float = time.monotonic() - min(claim.run.spent_s, MOST_SPENT * claim.run.limits["time_limit_s"])
+        limit: float = claim.run.limits["time_limit_s"]
+        self._began: float = time.monotonic() - max(min(claim.run.spent_s, MOST_SPENT * limit, limit - LEAST_S), 0.0)
         self._material = Material(b"")
         self._stop = threading.Event()
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ renews the leases, passes cancellations on, takes runs away from workers that ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from optimizer.child import ChildGoneError
 from service.errors import LeaseLost, ServiceError
+from service.runs import assignment as assignments
 from service.runs import store
 from service.runs.assignment import Assignment
 from service.runs.states import State
@@ -39,6 +42,7 @@ DAY_S = 86_400.0
 FORGET_EVERY_S = 2.0
 MISSED_BEATS = 3.0  # after as many, whoever watches leases begins anew: it was the watcher that slept
 SCRIBE_S = 0.025
+WARM_S = 60.0
 LEFT_S = 1.0
 CANCELLED_POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -137,6 +141,7 @@ class Worker:
     def _serve(self, *, cancelled: bool = False) -> None:
         """Claim and work; ``cancelled``: only runs that were cancelled while they waited, which no busy slot shall hold up."""
         troubles = 0
+        self._warm()
         while not self._stopping.is_set():
             with self._accepted:
                 seen = self._news
@@ -159,6 +164,11 @@ class Worker:
             with self._accepted:
                 if self._news == seen and not self._stopping.is_set():
                     self._accepted.wait(self.settings.poll_s)
+
+    def _warm(self) -> None:
+        """Wait for a child that has its imports done: they must not use up the time limit of the first run."""
+        with contextlib.suppress(OSError, ChildGoneError):  # the first run will say so
+            self.pool.run(f"{assignments.TASKS}:ready", None, deadline_s=WARM_S, cancel=self._stopping, grace_s=0.0)
 
     def _claim(self, *, cancelled: bool) -> Claim | None:
         settings = self.settings

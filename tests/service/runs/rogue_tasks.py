@@ -15,6 +15,7 @@ from service import tasks
 Send = Callable[[dict[str, Any]], None]
 FINE, DEAF, DEAF_WITH_A_PLAN, CRASHING_WITH_A_PLAN, CRASHING, GROWING, FAILING, PATIENT, DEAF_AND_REFUTED, WRONG = range(10)
 conclude = tasks.conclude
+ready = tasks.ready
 
 
 def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[str, Any]:
