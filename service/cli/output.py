@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from service.answers import bound_percent, summary
 from service.reasons import causes
 from service.wording import by_rule, few, found_by, words
 
@@ -40,42 +41,9 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=140)
 
 
-def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON cannot say: NaN and infinity."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def bound_percent(certificate: Certificate | None, metrics: dict[str, float]) -> float | None:
-    """The bound of a goal told in units of a capacity, in per cent of it: None when there is no such goal or no bound."""
-    if certificate is None:
-        return None
-    for goal in certificate.goals:
-        capacity = metrics.get(f"capacity_{goal.unit.lower()}")
-        if capacity and math.isfinite(goal.bound):
-            return 100.0 * goal.bound / capacity
-    return None
-
-
 def as_object(result: Result) -> str:
     """The result as one JSON object; a number that is not known is null."""
-    certificate, verdict = result.certificate, result.verdict
-    metrics: dict[str, float | None] = {}
-    if verdict is not None:
-        metrics = {name: finite(value) for name, value in verdict.metrics.items()}
-        if any(name.startswith("capacity_") for name in metrics):
-            metrics["bound_percent"] = finite(bound_percent(certificate, verdict.metrics))
-    told = {
-        "kind": result.kind,
-        "outcome": result.outcome.value,
-        "stop_reason": result.stop_reason.value,
-        "objective": finite(certificate.objective) if certificate is not None else None,
-        "bound": finite(certificate.bound) if certificate is not None else None,
-        "gap": finite(certificate.gap) if certificate is not None else None,
-        "seconds": result.seconds,
-        "verified": certificate is not None and certificate.verified,
-        "metrics": metrics,
-    }
-    return json.dumps(told, allow_nan=False)
+    return json.dumps(summary(result), allow_nan=False)
 
 
 def show_result(result: Result, written: Sequence[tuple[str, str]], alike: Sequence[tuple[str, ...]] = ()) -> None:
