@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
@@ -18,7 +19,7 @@ from service.runs.database import Database
 from service.runs.migrate import migrate
 from service.runs.records import Claim, Note, Run
 from service.runs.states import CancelMode, State
-from tests.service.runs.databases import fresh_url
+from tests.service.runs.databases import NO_POSTGRES, POSTGRES, fresh_url
 from tests.service.runs.requests import answer, incumbent_note, request, state_note
 from tests.service.runs.test_store import ATTEMPTS, claim, now
 
@@ -111,3 +112,13 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+class PostgresLife(Life):
+    """The same on the other database."""
+
+    backend = "postgresql"
+
+
+TestPostgresLife = pytest.mark.skipif(POSTGRES is None, reason=NO_POSTGRES)(PostgresLife.TestCase)
+TestPostgresLife.settings = settings(max_examples=6, stateful_step_count=20, deadline=None)
