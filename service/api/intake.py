@@ -15,7 +15,7 @@ from service.documents.complaints import NOT_JSON, InvalidError
 from service.documents.problems import MOST_INLINE_BYTES, problem_id
 from service.errors import BadRequest, Finding, NotFound, Unprocessable, WrongMediaType
 from service.runs import store
-from service.runs.records import StoredProblem
+from service.runs.records import StoredProblem, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,8 +141,11 @@ async def stored(service: Service, kind: str, found: dict[str, Any], parent: str
     """A problem as it is kept, from {"body", "warnings"}."""
     body: bytes = found["body"]
     name = partial(problem_id, kind, body)
-    made = name() if len(body) <= HASHED_INLINE_BYTES else await service.in_thread(name)
-    return StoredProblem(made, kind, body, tuple(found["warnings"]), parent)
+    if len(body) <= HASHED_INLINE_BYTES:
+        return StoredProblem(name(), kind, body, tuple(found["warnings"]), parent)
+    made = await service.in_thread(name)
+    kept = await service.in_thread(partial(packed, body))  # here, so that no other write waits for it
+    return StoredProblem(made, kind, body, tuple(found["warnings"]), parent, kept)
 
 
 # ---------------------------------------------------------------- limits and references

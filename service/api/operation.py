@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from service.api.shown import VERSION, as_json
 from service.api.state import service_of
 from service.errors import ServiceError
 from service.runs import queries
+
+READY_S = 5.0  # a database that takes longer is not one to send requests to
 
 router = APIRouter(tags=["operation"])
 
@@ -50,8 +53,10 @@ async def get_readiness(request: Request) -> Response:
     service = service_of(request)
     checks = {"database": "ok"}
     try:
-        await service.read(queries.depth_by_state)
-    except ServiceError:
+        async with asyncio.timeout(READY_S):
+            await service.read(queries.depth_by_state)
+            await service.write(lambda _: None)  # a database that only reads accepts no run
+    except (ServiceError, TimeoutError):
         checks["database"] = "failed"
     if service.worker is not None:
         checks["worker"] = "ok" if getattr(service.worker, "alive", True) else "failed"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # is stuck in a solver, and what it has found is concluded by another child.
 STUCK_S = 0.3
 ANSWERING_S = 0.9
-CANCELLED_S = 0.6
+CANCELLED_S = 0.4
 AT_ONCE_S = 0.02
 CONCLUDE_S = 10.0  # far beyond the promise, for the largest plans: an answer that is late is better than none
 CPU_SHARE = 1.5  # of a thread beside those asked for: the interpreter, numpy

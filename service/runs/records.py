@@ -28,13 +28,17 @@ def unpacked(body: bytes, was_packed: bool) -> bytes:  # noqa: FBT001  (as `pack
 
 @dataclass(frozen=True, slots=True)
 class StoredProblem:
-    """A problem as accepted: valid, canonical, immutable; ``warnings`` are {pointer, code, detail}."""
+    """A problem as accepted: valid, canonical, immutable; ``warnings`` are {pointer, code, detail}.
+
+    ``stored``: the body as ``packed`` makes it, where that was done beforehand, because the writer should not be made to wait for it.
+    """
 
     id: str
     kind: str
     body: bytes
     warnings: tuple[dict[str, str], ...] = ()
     parent: str | None = None
+    stored: tuple[bytes, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

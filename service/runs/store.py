@@ -42,7 +42,7 @@ def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> 
     if connection.execute(statements.HOLD_PROBLEM, {"in_tenant": tenant, "named": problem.id}).first() is not None:
         return
     now = time.time()
-    body, was_packed = packed(problem.body)
+    body, was_packed = problem.stored or packed(problem.body)
     values = {
         "tenant": tenant,
         "id": problem.id,
