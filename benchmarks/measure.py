@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.suite import suite
 from models import catalogue
+from optimizer.result import finite
 
 if TYPE_CHECKING:
     from models.contract import Goal, Verdict
@@ -104,11 +105,6 @@ def baseline(kind: str, instance: str, seconds: float, name: str) -> dict[str, A
 def _judged(verdict: Verdict, first: Goal) -> dict[str, Any]:
     broken = verdict.violations[0].message if verdict.violations else ""
     return {"verified": verdict.ok, "objective": verdict.objectives[first.name], "message": broken, **verdict.metrics}
-
-
-def finite(value: float) -> float | None:
-    """The number, or None in place of infinity and NaN, which JSON has no word for."""
-    return value if math.isfinite(value) else None
 
 
 def _peak_gb() -> float:

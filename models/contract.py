@@ -145,6 +145,12 @@ class ContradictionError(ValueError):
     def __str__(self) -> str:
         return "\n".join(f"{mistake.pointer}: {mistake.detail}" for mistake in self.mistakes)
 
+    @classmethod
+    def refuse(cls, mistakes: Sequence[Warned]) -> None:
+        """Raises it when there are any."""
+        if mistakes:
+            raise cls(*mistakes)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewColumns:

@@ -7,7 +7,6 @@ enough for either.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 from models.program import Floats, LinearProgram
 from optimizer.bounds import dual_bound
 from optimizer.limits import Limits
-from optimizer.result import StopReason, relative_gap
+from optimizer.result import StopReason, finite, relative_gap
 
 FEASIBILITY_TOLERANCE = 1e-6  # relative to max(1, |side|), see LinearProgram.relative_violation
 BOUND_TOLERANCE = 1e-6  # relative to max(1, |objective|): what the arithmetic of an LP can promise
@@ -161,11 +160,6 @@ def measured_gap(objective: float | None, bound: float | None) -> float | None:
     if objective is None or bound is None:
         return None
     return finite(relative_gap(objective, bound))
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None in place of infinity and NaN."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)

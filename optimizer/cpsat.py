@@ -28,13 +28,12 @@ from optimizer.backend import (
     checked_start,
     columnless,
     crash,
-    finite,
     measured_gap,
     with_values,
 )
 from optimizer.bounds import implied_box
 from optimizer.limits import Limits
-from optimizer.result import StopReason
+from optimizer.result import StopReason, finite
 from optimizer.scaling import whole, whole_scale, whole_scales
 
 LARGEST_ACTIVITY = 2**60  # CP-SAT sums in 64-bit integers

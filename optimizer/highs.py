@@ -33,13 +33,12 @@ from optimizer.backend import (
     checked_start,
     columnless,
     crash,
-    finite,
     measured_gap,
     with_duals,
     with_values,
 )
 from optimizer.limits import Deadline, Limits
-from optimizer.result import StopReason
+from optimizer.result import StopReason, finite
 
 Method = Literal["choose", "simplex", "ipm"]
 

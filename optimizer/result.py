@@ -45,6 +45,11 @@ def relative_gap(objective: float, bound: float) -> float:
     return gap if gap > ROUNDING else 0.0
 
 
+def finite(value: float | None) -> float | None:
+    """The value, or None in place of infinity and NaN, which JSON has no word for."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 @dataclass(frozen=True, slots=True)
 class GoalCertificate:
     """What is proved of one goal: no plan at least as good on the earlier goals has a value beyond ``bound``.

@@ -18,9 +18,10 @@ import numpy as np
 from models.catalogue import kind_of
 from models.contract import Sense
 from models.garbage import collection_paused
-from optimizer.backend import ProgramStatus, SolverError, finite
+from optimizer.backend import ProgramStatus, SolverError
 from optimizer.bounds import usable_duals
 from optimizer.limits import Deadline, Limits
+from optimizer.result import finite
 
 if TYPE_CHECKING:
     import threading

@@ -10,16 +10,13 @@ import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from optimizer.result import finite
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.contract import Reason, Verdict
     from optimizer.result import Certificate, Conflict, Progress, Result
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON cannot say: NaN and infinity."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def bound_percent(certificate: Certificate | None, metrics: dict[str, float]) -> float | None:

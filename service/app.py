@@ -45,14 +45,10 @@ def create_app(
     database: Database,
     pool: ChildPool,
     bulletin: Bulletin,
-    worker: Worker | None = None,
-    telemetry: Telemetry | None = None,
+    worker: Worker | None,
+    telemetry: Telemetry,
 ) -> FastAPI:
     """The application over an opened database. ``worker`` is that of this process, if it has one; whoever made the parts closes them."""
-    if telemetry is None:
-        from service.telemetry import Telemetry as Made
-
-        telemetry = Made()
     service = Service(settings, database, pool, bulletin, worker, telemetry)
     telemetry.count_waiting(lambda: service.watch.waiting)
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import math
 import os
+import queue
 import resource
 import signal
 import socket
@@ -294,7 +295,9 @@ def work(settings: Settings, database: Database, metrics: socket.socket | None, 
             app = operator_app(settings, database, telemetry, stopping)
             Server(app, settings, worker, lambda: announce(f"metrics on {url_of(settings, metrics)}/metrics"), stopping.set).run([metrics])
             return
-        with signals(stopping.set):
+        # A queue, not the event: a handler that runs while the main thread holds the lock of an event would wait for itself.
+        told_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        with signals(lambda: told_to_stop.put(None)):
             announce("no metrics port")
-            stopping.wait()
+            told_to_stop.get()
             worker.drain(settings.drain_s)

@@ -20,7 +20,7 @@ from models.catalogue import kinds
 from models.garbage import collection_paused
 from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched, Unlimited
 from optimizer.limits import Limits
-from optimizer.result import Conflict, StopReason, relative_gap
+from optimizer.result import Conflict, StopReason, finite, relative_gap
 from optimizer.solve import UNEXPLAINED
 from optimizer.solve import conclude as concluded
 from optimizer.solve import explain as explained
@@ -121,7 +121,7 @@ class _Teller:
         if told is not None:
             gap = relative_gap(self._incumbent, self._bound) if self._incumbent is not None and self._bound is not None else None
             figures = {"objective": self._incumbent, "bound": self._bound, "gap": gap}
-            self._send(plain(told | {name: answers.finite(value) for name, value in figures.items()}))
+            self._send(plain(told | {name: finite(value) for name, value in figures.items()}))
 
 
 def _heard(kind: Kind, told: dict[str, Any]) -> Message | None:

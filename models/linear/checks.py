@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.contract import ContradictionError, Warned
+from models.contract import Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Sized
@@ -25,17 +25,6 @@ MAX_WARNINGS = 100
 LARGEST = 1e15  # HiGHS refuses larger coefficients, and beyond it doubles are more than 0.1 apart
 SMALLEST = 1e-9  # HiGHS takes coefficients up to this for 0, which would solve another program than the one given
 SPREAD = 1e10  # ratio of the largest to the smallest coefficient beyond which tolerances blur the small ones
-
-
-def check_problem(problem: Problem) -> None:
-    """Refuses a program that contradicts itself.
-
-    Raises:
-        ContradictionError: with the first MAX_ERRORS mistakes.
-    """
-    found = errors(problem)
-    if found:
-        raise ContradictionError(*found)
 
 
 def errors(problem: Problem) -> tuple[Warned, ...]:

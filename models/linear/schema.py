@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.contract import Sense
-from models.linear.checks import check_problem
+from models.contract import ContradictionError, Sense
+from models.linear.checks import errors
 from models.vocabulary import Count, Document
 
 LONGEST_NAME = 255  # what solvers and the MPS format take
@@ -83,7 +83,7 @@ class Problem(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_problem(self)
+        ContradictionError.refuse(errors(self))
         return self
 
     def ordered_goals(self) -> tuple[GoalName, ...]:

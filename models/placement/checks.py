@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from models.contract import TOLERANCE, ContradictionError, Warned
+from models.contract import TOLERANCE, Warned
 from models.vocabulary import LARGEST_QUANTITY, Level
 
 if TYPE_CHECKING:
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
 MAX_ERRORS = 10  # enough to correct a file in one go; a broken generator makes the same mistake 10,000 times
 MAX_WARNINGS = 100
-
-
-def check_problem(problem: Problem) -> None:
-    """Refuses a problem that contradicts itself.
-
-    Raises:
-        ContradictionError: with the first MAX_ERRORS mistakes.
-    """
-    found = errors(problem)
-    if found:
-        raise ContradictionError(*found)
 
 
 def errors(problem: Problem) -> tuple[Warned, ...]:

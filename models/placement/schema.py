@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.placement.checks import check_problem
+from models.contract import ContradictionError
+from models.placement.checks import errors
 from models.vocabulary import Count, Document, Id, Level, PositiveCount, PositiveQuantity, Quantity, Topology
 
 MOST_GPUS = 1024  # of one node: far beyond any machine, and a slip of the keyboard must not fill the memory
@@ -167,7 +168,7 @@ class Problem(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_problem(self)
+        ContradictionError.refuse(errors(self))
         return self
 
     def ordered_goals(self) -> tuple[GoalName, ...]:

@@ -59,7 +59,7 @@ async def get_readiness(request: Request) -> Response:
     except (ServiceError, TimeoutError):
         checks["database"] = "failed"
     if service.worker is not None:
-        checks["worker"] = "ok" if getattr(service.worker, "alive", True) else "failed"
+        checks["worker"] = "ok" if service.worker.alive else "failed"
     if service.stopping:
         checks["accepting"] = "failed"
     ready = "failed" not in checks.values()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import Response
+
+from optimizer.result import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,11 +64,6 @@ def moment(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON cannot say."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def as_json(found: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Bulletin:
-    """Waiting coroutines by the run's position. ``publish`` may be called from any thread, by name ``listen`` only in a loop."""
+    """Waiting coroutines by the run's position. ``publish`` may be called from any thread, ``listen`` in a loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -52,6 +52,7 @@ _THIS_RUN = (runs.c.id == bindparam("named")) & (runs.c.tenant == bindparam("in_
 RUN = select(runs).where(_THIS_RUN)
 LOCKED_RUN = RUN.with_for_update()
 PART = select(answers.c.body, answers.c.packed).where(_here(answers) & (answers.c.part == bindparam("named")))
+LOCK = select(runs.c.position).where(_here(runs)).with_for_update()
 INCUMBENT = select(incumbents).where(_here(incumbents))
 
 # ---------------------------------------------------------------- a worker's steps
@@ -91,6 +92,7 @@ def _unless_there(table: Table) -> dict[str, Executable]:
     return _by_dialect(lambda insert_into: insert_into(table).on_conflict_do_nothing())
 
 
+_KEEP_PART = _unless_there(answers)
 _ADD_PROBLEM = _unless_there(problems)
 _KEEP_INCUMBENT = _by_dialect(_keep)
 
@@ -98,6 +100,11 @@ _KEEP_INCUMBENT = _by_dialect(_keep)
 def add_problem(connection: Connection) -> Executable:
     """Inserts a problem unless it is there."""
     return _ADD_PROBLEM[connection.dialect.name]
+
+
+def keep_part(connection: Connection) -> Executable:
+    """Inserts a part of an answer unless it is there."""
+    return _KEEP_PART[connection.dialect.name]
 
 
 def keep_incumbent(connection: Connection) -> Executable:

@@ -10,10 +10,10 @@ import json
 import secrets
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import Conflict, LeaseLost, NotFound
 from service.runs import statements
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOST = "its worker was lost"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def new_run_id() -> str:
@@ -150,11 +151,10 @@ def part_of(connection: Connection, run: Run, part: str) -> bytes | None:
 
 def keep_part(connection: Connection, run: Run, part: str, body: bytes) -> None:
     """Add a part to the answer of an ended run; one that is there stays, and a run that was forgotten meanwhile gets none."""
-    if connection.execute(select(runs.c.position).where(runs.c.position == run.position).with_for_update()).first() is not None:
+    if connection.execute(statements.LOCK, {"at": run.position}).first() is not None:
         content, was_packed = packed(body)
-        made = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(answers)
         values = {"position": run.answered_by, "part": part, "body": content, "packed": was_packed}
-        connection.execute(made.on_conflict_do_nothing(), values)
+        connection.execute(statements.keep_part(connection), values)
 
 
 def incumbent_of(connection: Connection, position: int) -> Incumbent | None:
@@ -283,7 +283,7 @@ def finish(connection: Connection, lease: Lease, answer: Answer, notes: Sequence
     return _end(connection, run, answer, told)
 
 
-def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note] = ()) -> Run:
+def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note] = (), more: Mapping[str, Any] = NOTHING) -> Run:
     parts = [(part, *packed(body)) for part, body in answer.parts.items()]
     if parts:
         rows = [{"position": run.position, "part": part, "body": body, "packed": was_packed} for part, body, was_packed in parts]
@@ -292,7 +292,8 @@ def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note]
     figures = {name: _text(getattr(answer, name)) for name in _FROM_CACHE}
     told = {"state": answer.state} | {name: figures[name] for name in ("outcome", "stop_reason", *_FIGURES, "verified")}
     last = Note("state", told, time.time(), state=answer.state)
-    return _noted(connection, run, [*notes, last], figures | {"answered_by": run.position, "finished_at": time.time(), "worker": None})
+    over = {"answered_by": run.position, "finished_at": time.time(), "worker": None}
+    return _noted(connection, run, [*notes, last], figures | over | dict(more))
 
 
 def _text(value: Any) -> Any:  # noqa: ANN401  (any figure of an answer)
@@ -352,7 +353,8 @@ def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -
     if run.state is State.queued:
         known = incumbent_of(connection, run.position) if mode is CancelMode.keep_best else None
         if known is None:
-            return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message="cancelled before it began"))
+            because = "cancelled before it began" if run.attempt == 0 else "cancelled while it waited to go on"
+            return _end(connection, run, Answer(State.cancelled, "no_plan", "cancelled", message=because), more={"cancel_mode": mode})
         # An earlier attempt had found a plan: a worker concludes from it.
         if run.cancel_mode is mode:
             return run

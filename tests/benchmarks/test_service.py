@@ -95,8 +95,8 @@ def test_bad_requests_are_bad_in_many_ways_and_always_the_same() -> None:
 @pytest.mark.parametrize("make", [problems.tiny_lp, problems.infeasible_lp, problems.small_placement])
 def test_the_problems_are_valid(make: Callable[[int], Any]) -> None:
     name = "placement" if make is problems.small_placement else "program"
-    for number in range(20):
-        kind(name).problem.model_validate(make(number))
+    made = [kind(name).problem.model_validate(make(number)) for number in range(20)]
+    assert len({problem.model_dump_json() for problem in made}) > 10  # and most of them different
 
 
 def test_the_rows_are_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

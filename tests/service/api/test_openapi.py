@@ -209,11 +209,12 @@ from service.app import create_app
 from service.children import ChildPool
 from service.documents import read_problem
 from service.runs.bulletin import Bulletin
+from service.telemetry import Telemetry
 from service.runs.database import Database
 from service.settings import Settings
 with tempfile.TemporaryDirectory() as folder:
     database = Database(f"sqlite:///{folder}/quartermaster.db")
-    app = create_app(Settings(), database, ChildPool(0), Bulletin())
+    app = create_app(Settings(), database, ChildPool(0), Bulletin(), None, Telemetry())
     assert app.openapi()["paths"]
     for kind in kinds().values():
         assert "body" in read_problem(kind, kind.part("schema").example().model_dump_json().encode())

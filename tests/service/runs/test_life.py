@@ -71,6 +71,8 @@ class Life(RuleBasedStateMachine):
         ),
     )
     def finish(self, work: Claim, ended: Any) -> None:
+        if ended[1] == "no_plan" and self.database.read(lambda connection: store.incumbent_of(connection, work.run.position)) is not None:
+            ended = (State.succeeded, "feasible", "deadline")  # no worker ends without the plan that it has found
         self._unless_lost(lambda connection: store.finish(connection, work.lease, answer(*ended)))
 
     @rule(work=consumes(leases))
@@ -91,7 +93,7 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data(), mode=st.sampled_from(list(CancelMode)))
     def cancel(self, data: st.DataObject, mode: CancelMode) -> None:
         if self.accepted:
-            run = self.accepted[data.draw(st.sampled_from(sorted(self.accepted)))]
+            run = data.draw(st.sampled_from(list(self.accepted.values())))  # in their order: ids are random
             self.database.write(lambda connection: store.cancel(connection, run.tenant, run.id, mode))
 
     def _unless_lost(self, operation: Any) -> None:
