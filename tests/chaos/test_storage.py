@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,7 +98,8 @@ def postgres(folder: Path) -> Iterator[tuple[str, Any, Any]]:
         group = psutil.Process(server[-1].pid)
         everyone = [*group.children(recursive=True), group]
         for process in everyone:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a server's helpers come and go
+                process.kill()
         server[-1].wait(30)
         (data / "postmaster.pid").unlink(missing_ok=True)
 
