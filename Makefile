@@ -12,6 +12,7 @@ STAMP := .venv/.installed
 OPENB := benchmarks/data/openb
 OPENB_CSV := $(OPENB)/openb_node_list_gpu_node.csv $(OPENB)/openb_pod_list_default.csv $(OPENB)/arrivals_default.csv
 TIME_LIMIT ?= 60
+KIND ?= placement
 PYTEST_ARGS ?=
 
 .PHONY: help install demo serve test test-long lint format bench lock clean
@@ -63,8 +64,9 @@ format: $(STAMP) ## format the code and apply the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## run the benchmarks on the bundled instances
-	$(BIN)/python -m benchmarks run placement
+bench: $(STAMP) ## run the benchmarks of KIND (placement, flow, tiering), baselines included
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks run $(KIND)
 
 # Resolves every extra at once, the optional ones included, and writes down what was chosen; installs nothing.
 define WRITE_LOCK
@@ -80,7 +82,7 @@ export WRITE_LOCK
 
 lock: $(STAMP) ## choose the newest allowed dependencies and write constraints.txt
 	@mkdir -p build
-	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,torch,ray,postgres,otel]'
+	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,bench,torch,ray,postgres,otel]'
 	$(BIN)/python -c "$$WRITE_LOCK"
 
 clean: ## remove the virtual environment and everything that was made

@@ -36,12 +36,14 @@ def ours(kind: str, instance: str, seconds: float, seed: int, threads: int) -> d
     from optimizer.solve import solve
 
     begun = time.perf_counter()
-    problem = suite(kind).instance(instance).read()
+    chosen = suite(kind).instance(instance)
+    problem = chosen.read()
     read = time.perf_counter() - begun
     begun = time.perf_counter()
-    result = solve(problem, limits=Limits(time_limit_s=seconds, seed=seed, threads=threads))
+    result = solve(problem, limits=Limits(time_limit_s=seconds, seed=seed, threads=threads, gap=chosen.gap))
     wall = time.perf_counter() - begun
-    return {"read_s": round(read, 3), "solve_wall_s": round(wall, 3), **_told(result, wall), "peak_memory_gb": _peak_gb()}
+    more = chosen.then(problem, result) if chosen.then is not None else {}
+    return {"read_s": round(read, 3), "solve_wall_s": round(wall, 3), **_told(result, wall), **more, "peak_memory_gb": _peak_gb()}
 
 
 def _told(result: Result, wall: float) -> dict[str, Any]:

@@ -68,8 +68,11 @@ def run(
     if target.exists():
         console.print(f"[red]{target.name} is there already; results are never overwritten: name another file[/red]")
         raise typer.Exit(2)
-    rows = []
     for one in wanted:
+        if not one.at_hand:
+            console.print(f"{one.name} is left out: its data ({one.needs}) is not on this machine")
+    rows = []
+    for one in (one for one in wanted if one.at_hand):
         row = measure_instance(kind, one, time_limit or one.time_limit_s, seed, threads, one_second=one_second, baselines=baselines)
         rows.append(row)
         console.print(described(row))

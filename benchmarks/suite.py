@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any, Literal
 
 from models import catalogue
 
+# Data whose licence does not allow that it is committed: beside this repository, or where the variable says.
+SHARED = Path(os.environ.get("QUARTERMASTER_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 KNOWN = Path(__file__).resolve().parent / "known.json"
 
 
@@ -47,7 +50,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One benchmark problem: how to read or make it, how long it may take, what must hold, and the rules to beat."""
+    """One benchmark problem: how to read or make it, how long it may take, what must hold, and the rules to beat.
+
+    ``needs`` is a folder of data that cannot be committed; where it is absent the instance is left out. ``then`` measures something
+    more, given the problem and our result, and gives further numbers of the row.
+    """
 
     name: str
     summary: str
@@ -55,6 +62,14 @@ class Instance:
     time_limit_s: float
     targets: tuple[Target, ...] = ()
     baselines: tuple[str, ...] = ()
+    needs: Path | None = None
+    gap: float = 1e-4
+    then: Callable[[Any, Any], dict[str, Any]] | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether its data is on this machine."""
+        return self.needs is None or self.needs.is_dir()
 
 
 @dataclass(frozen=True, slots=True)

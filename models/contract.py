@@ -7,7 +7,8 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     with ContradictionError
     checks.py       warnings(problem) -> tuple[Warned, ...]      (optional: what is legal but suspicious)
     examples.py     examples() -> dict[name, Problem], the usual one first      (optional)
-    verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...]
+    verify.py       verify(problem, plan) -> Verdict;  goals(problem) -> tuple[Goal, ...];
+                    prepare(problem)      (optional: works out, and keeps, what verify will need; called in a thread of its own)
     heuristic.py    heuristic(problem, seed, seconds) -> Plan | None;  simple_bounds(problem) -> dict[goal, bound]
     formulation.py  build, extract, start, size      (the exact program; LINKING and HASTENING name rows that are no rules);
                     priced(problem, plan, row_duals, reduced_costs)      (optional: the plan with the prices of its linear program)
@@ -15,11 +16,14 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     relaxation(problem, goal, floors, known) -> ColumnSource | None;
                     guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
                     exchange(problem, plan);  filled(problem, plan, seconds);
-                    neighbourhoods(problem, plan)      (optional; for large problems)
+                    neighbourhoods(problem, plan)      (optional; for large problems), or in place of all from ``relaxation`` on:
+                    converse(problem, plan, seed, seconds, gap) -> Conversation      (see ``models.conversation``)
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
                     alike(problem, plan)      (optional: which ids share the reasons of the first of them);
                     repair_in(problem, rule, ids, amount, *, too_few)      (optional: repair_text with the problem's own numbers)
+    views.py        VIEWS: dict[name, Callable[[Problem, Plan], document]]      (optional: other ways to look at a plan, each a plain
+                    document of dictionaries, lists, strings, finite numbers and None; the web process loads it: no solver in it)
 
 A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
 ``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.
@@ -249,6 +253,11 @@ class Kind:
     def verify(self, problem: Any, plan: Any) -> Verdict:  # noqa: ANN401
         """Feasibility and objectives recomputed from problem and plan alone."""
         return self.part("verify").verify(problem, plan)  # type: ignore[no-any-return]
+
+    @property
+    def views(self) -> dict[str, Callable[[Any, Any], Any]]:
+        """Other ways to look at a plan, by name; none for a kind without ``views.py``."""
+        return dict(self.part("views").VIEWS) if self.has("views") else {}
 
     def alike(self, problem: Any, plan: Any) -> tuple[tuple[str, ...], ...]:  # noqa: ANN401
         """Ids that the plan leaves out for the same reasons, in groups: ``explain`` gives those of the first of each.

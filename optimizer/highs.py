@@ -4,6 +4,7 @@ What shapes this code, measured with highspy 1.12.0: an option HiGHS does not kn
 the default runs instead; an exception inside a callback leaves the object unusable; ``output_flag`` off silences
 the MIP callbacks; a thread that has solved with one number of threads is refused another until its scheduler is reset; fractional
 bounds of integer columns spoil the MIP bound; an interior point without crossover ends in "unknown" or an error on easy programs;
+its time limit counts all runs of one object together;
 some failures print a line to stdout whatever the options. Each has its test in tests/optimizer/test_highs.py.
 """
 
@@ -151,7 +152,8 @@ class Engine:
         watch.listen(self._highs)
         try:
             with _scheduler(limits.threads, deadline):
-                self.set_option("time_limit", max(SMALLEST_TIME_LIMIT_S, deadline.remaining_s()))
+                # HiGHS holds the limit against the time of all runs of this object, not of this one.
+                self.set_option("time_limit", self._highs.getRunTime() + max(SMALLEST_TIME_LIMIT_S, deadline.remaining_s()))
                 status = self._highs.run()  # kWarning: stopped at a limit
         finally:
             watch.stop_listening(self._highs)

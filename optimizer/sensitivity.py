@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 LARGEST_PROGRAM = 400_000  # columns of an exact program that is built and solved
 RANGED = 20_000  # rows and columns up to which ranges are computed: they take one solve with the basis for each
 MOST_ROWS = 1_000
+ONE_OF = {"copies": "copy", "of its reads": "unit", "Gbit/s": "Gbit/s"}  # one of a unit; of others it is told without its s
 WORTHLESS = 1e-9  # relative to the largest: a smaller price is noise
 NEAR = 1e-5  # relative: as near a limit as this is at it
 
@@ -244,7 +245,8 @@ class _Prices:
     def rows(self) -> Iterator[Worth]:
         """Rows of the kind's rules that have a price or bind, the dearest first, equally dear ones in the program's order.
 
-        A row whose columns are all held has nothing that could answer a change, and is left out.
+        A row whose columns are all held has nothing that could answer a change, and is left out. Of rows with the same ids, as a limit has
+        in each step of time, those that are worth nothing are told once, and not at all beside one that is worth something.
         """
         program = self._program
         counts = ~np.isnan(self._side) & (np.bincount(program.entry_rows, weights=self._loose(), minlength=program.rows) > 0)
@@ -254,8 +256,12 @@ class _Prices:
             if block.name in self._rules
             for row in (np.flatnonzero(counts[block.rows]) + block.start).tolist()
         ]
+        told: set[tuple[str, tuple[str, ...]]] = set()
         for row, rule, ids in sorted(named, key=lambda one: -abs(self._duals[one[0]])):
-            yield self._worth(row, rule, tuple(str(one) for one in ids))
+            name = rule, tuple(str(one) for one in ids)
+            if self._duals[row] != 0.0 or name not in told:
+                told.add(name)
+                yield self._worth(row, *name)
 
     def _loose(self) -> Floats:
         program = self._program
@@ -286,7 +292,7 @@ class _Prices:
     def _text(self, price: float, unit: str, within: Range | None, limit: float) -> str:
         goal = self._goal
         told = f"{abs(price):.6g} {goal.unit}".rstrip()
-        each = f"one more {unit.removesuffix('s')}" if unit else "one more unit"
+        each = f"one more {ONE_OF.get(unit, unit.removesuffix('s'))}" if unit else "one more unit"
         if price == 0.0:
             return f"moving this limit alone does not improve {goal.name}"
         better = (price > 0) == (goal.sense is Sense.maximise)

@@ -7,12 +7,13 @@ plan that breaks a rule, or beats a proven bound, is a failed run with a bug rep
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -40,7 +41,7 @@ GRACE_S = 0.5
 EXPLAIN_S = 0.2  # for explaining even when the time limit has passed
 OVERTIME_S = 0.5  # by which explaining a large plan may pass the limit
 UNEXPLAINED = "the plan is not explained yet, to keep the time limit: ask for its explanation"
-COUNTING = "counting over nodes and jobs"
+COUNTING = "counting, without a search"
 CROSSING = 1e-6  # relative: a plan that beats its bound by more contradicts it
 OUTPUT_SIZE = 2_000
 _LIBRARIES = ("quartermaster", "highspy", "ortools", "pyomo", "numpy", "pydantic")
@@ -208,15 +209,30 @@ class _Run:
         if child is None:
             self._search_here(search, task)
             return
-        self.end = child.run(
-            "optimizer.strategy:search",
-            task,
-            deadline_s=max(left, 1e-3),
-            memory_gib=self.limits.memory_gib,
-            cancel=self.cancel,
-            on_message=self.take,
-            grace_s=GRACE_S,
-        )
+        with self._preparing():
+            self.end = child.run(
+                "optimizer.strategy:search",
+                task,
+                deadline_s=max(left, 1e-3),
+                memory_gib=self.limits.memory_gib,
+                cancel=self.cancel,
+                on_message=self.take,
+                grace_s=GRACE_S,
+            )
+
+    @contextlib.contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """Meanwhile the other core works out here what the check of the answer will need, where the kind says what that is."""
+        prepare = getattr(self.kind.part("verify"), "prepare", None)
+        if prepare is None:
+            yield
+            return
+        thread = threading.Thread(target=prepare, args=(self.problem,), name="preparing", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
 
     def _search_here(self, search: Callable[..., None], task: Task) -> None:
         began = time.monotonic()

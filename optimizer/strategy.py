@@ -18,6 +18,7 @@ from models.garbage import collection_paused
 from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
 from optimizer.columns import Generated, generate
 from optimizer.compile import Compiled, compile_model
+from optimizer.conversation import Talk
 from optimizer.diagnose import diagnose
 from optimizer.diving import dive
 from optimizer.highs import HighsBackend
@@ -66,6 +67,10 @@ def search(task: Task, send: Callable[[Message], None], cancel: threading.Event)
         incumbents.offer(task.plan, "start")
     deadline = Deadline.after(task.limits.time_limit_s)
     at_scale = kind.has("scale") and kind.part("scale").applies(task.problem)
+    if at_scale and hasattr(kind.part("scale"), "converse"):
+        exact = Direct(kind, incumbents, task.limits, deadline, cancel)
+        Talk(kind, incumbents, task.limits, deadline, cancel, exact.refute).run()
+        return
     if not at_scale or kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS:
         Direct(kind, incumbents, task.limits, deadline, cancel).run()
     else:
@@ -107,13 +112,17 @@ class Direct:
                 return
             result = self._solve(goal, names[goal.name], floors)
             if result.status is ProgramStatus.infeasible and incumbents.objectives is None:
-                incumbents.send(Refuted(None))  # at once, lest the proof be lost with the search for its reasons
-                if self._diagnosing:
-                    incumbents.send(Refuted(self._conflict(names[goal.name])))
+                self.refute()
                 return
             if incumbents.objectives is None or result.status is ProgramStatus.unbounded:
                 return
             floors[names[goal.name]] = incumbents.objectives[number]
+
+    def refute(self) -> None:
+        """Tell that no plan exists, at once, lest the proof be lost with the search for its reasons; then the reasons."""
+        self._incumbents.send(Refuted(None))
+        if self._diagnosing and self._formulation.size(self._incumbents.problem) <= RESCUE_COLUMNS:
+            self._incumbents.send(Refuted(self._conflict(self._incumbents.problem.ordered_goals()[0])))
 
     def _conflict(self, goal: Any) -> Conflict | None:  # noqa: ANN401  (each kind has its own goal names)
         """Why no plan exists, in the kind's own words; None when time ran out before a conflict was found."""

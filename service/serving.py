@@ -11,12 +11,12 @@ import contextlib
 import errno
 import math
 import os
-import queue
 import resource
 import signal
 import socket
 import ssl
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -278,6 +278,27 @@ def signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def woken() -> Iterator[Callable[[], None]]:
+    """A function that waits for the first signal since the ``with`` began.
+
+    The byte that a signal leaves in a socket is there whenever one looks. A lock, an event or a queue can miss it: a signal that comes
+    after the interpreter looked for signals, and before the thread sleeps, wakes nobody.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)  # noqa: FBT003  (the standard library's own signature)
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield partial(_wait, ours)
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+def _wait(woken_by: socket.socket) -> None:
+    woken_by.recv(1)
+
+
 # ---------------------------------------------------------------- a worker alone
 
 
@@ -295,9 +316,7 @@ def work(settings: Settings, database: Database, metrics: socket.socket | None, 
             app = operator_app(settings, database, telemetry, stopping)
             Server(app, settings, worker, lambda: announce(f"metrics on {url_of(settings, metrics)}/metrics"), stopping.set).run([metrics])
             return
-        # A queue, not the event: a handler that runs while the main thread holds the lock of an event would wait for itself.
-        told_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
-        with signals(lambda: told_to_stop.put(None)):
+        with signals(lambda: None), woken() as wait:
             announce("no metrics port")
-            told_to_stop.get()
+            wait()
             worker.drain(settings.drain_s)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 EXPLAIN_S = 0.5
 LARGEST_PROGRAM = 400_000  # columns of an exact program that is written out as a file
-_PARTS = ("schema", "verify", "heuristic", "formulation", "scale", "explain")
+_PARTS = ("schema", "verify", "heuristic", "formulation", "scale", "explain", "views")
 
 for _kind in kinds().values():
     for _part in _PARTS:
@@ -208,6 +208,15 @@ def explain(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> d
     except KeyError:
         return {"unknown_subject": payload["subject"]}
     return plain(answers.reasons_object(reasons))
+
+
+def view(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
+    """Another view of a plan: {kind, problem, plan, view}; {"view", "content"}."""
+    kind = kind_named(payload["kind"])
+    with collection_paused():
+        problem = kind.problem.model_validate_json(payload["problem"])
+        plan = kind.plan.model_validate_json(payload["plan"])
+        return plain({"view": payload["view"], "content": kind.views[payload["view"]](problem, plan)})
 
 
 def sensitivity(payload: dict[str, Any], _send: Send, cancel: threading.Event) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.contract import Sense
+from models.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,19 +65,9 @@ class Arrays:
         return float(self.cost @ values) + self.offset
 
 
-# A solve asks for the arrays of one problem again and again. Held beside it, not in it: a changed copy of a problem must not
-# bring the arrays of the original along.
-_latest: list[tuple[weakref.ref[Problem], Arrays]] = []
-
-
 def arrays_of(problem: Problem) -> Arrays:
-    """The arrays of ``problem``; those of the problem asked for last are kept as long as it lives."""
-    for owner, arrays in _latest[:]:
-        if owner() is problem:
-            return arrays
-    arrays = _arrays(problem)
-    _latest[:] = [(weakref.ref(problem, lambda _: _latest.clear()), arrays)]
-    return arrays
+    """The arrays of ``problem``; those of the problems asked for last are kept as long as they live."""
+    return _kept.of(problem)
 
 
 def column_names(problem: Problem) -> Sequence[str]:
@@ -116,3 +106,6 @@ def _arrays(problem: Problem) -> Arrays:
         entry_column=np.array(entries.columns, dtype=np.int64),
         entry_value=np.array(entries.values, dtype=np.float64),
     )
+
+
+_kept: Kept[Problem, Arrays] = Kept(_arrays)

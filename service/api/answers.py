@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from models.catalogue import kinds
 from service import answers
 from service.api import examples
 from service.api.failures import OF_CHILDREN, responses
-from service.api.lookup import Caller, RunId, ended, part, reading, run_named
-from service.api.schemas import CertificateShown, ConflictShown, Explanations, MetricsShown, Sensitivity, TraceShown
+from service.api.lookup import Caller, RunId, ViewName, ended, part, reading, run_named
+from service.api.schemas import CertificateShown, ConflictShown, Explanations, MetricsShown, Sensitivity, TraceShown, ViewShown, ViewsShown
 from service.api.shown import VERSION, as_json, log_lines, spliced
 from service.api.state import Service, service_of
 from service.errors import NotFound, Unavailable, Unprocessable
@@ -29,6 +30,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}", tags=["answers"])
 
 EXPLAIN_S = 10.0
 SENSITIVITY_S = 60.0
+VIEW_S = 60.0
 MODEL_S = 60.0
 SLACK_S = 10.0  # reading the problem and writing the answer
 MOST_LINES = 20_000
@@ -188,6 +190,41 @@ async def _solved(service: Service, caller: Caller, run_id: str) -> tuple[Run, d
     run, plan = await part(service, caller, run_id, "plan")
     problem = await service.read(partial(store.problem_of, tenant=caller.tenant, problem_id=run.problem_id))
     return run, {"kind": run.kind, "problem": problem.body, "plan": plan}
+
+
+@router.get(
+    "/views",
+    operation_id="list_views",
+    summary="The views of the plan",
+    response_model=ViewsShown,
+    responses={200: examples.response(examples.views), **responses(404)},
+)
+async def list_views(request: Request, run_id: RunId, caller: Reader) -> Response:
+    """Other ways to look at a plan of the run's kind, by name; empty for a kind that has none."""
+    run = await run_named(service_of(request), caller, run_id)
+    here = f"/v1/runs/{run.id}/views"
+    found = [{"name": name, "links": {"self": f"{here}/{name}"}} for name in kinds()[run.kind].views]
+    return as_json({"schema_version": VERSION, "run": run.id, "views": found})
+
+
+@router.get(
+    "/views/{view}",
+    operation_id="get_view",
+    summary="One view of the plan",
+    response_model=ViewShown,
+    responses={200: examples.response(examples.view), **responses(404, 409, *OF_CHILDREN)},
+)
+async def get_view(request: Request, run_id: RunId, view: ViewName, caller: Reader) -> Response:
+    """The plan as other people want to see it; what `content` holds is said on the kind's page."""
+    service = service_of(request)
+    run, payload = await _solved(service, caller, run_id)
+    names = kinds()[run.kind].views
+    if view not in names:
+        offered = f"its views are: {', '.join(names)}" if names else f"plans of kind {run.kind} have none"
+        raise NotFound(f"run '{run.id}' has no view called '{view}'; {offered}", code="unknown_view")
+    asked = payload | {"view": view}
+    found = await service.helped("service.tasks:view", asked, deadline_s=VIEW_S, what="making the view", question=True)
+    return as_json({"schema_version": VERSION, "run": run.id, **found})
 
 
 @router.get(

@@ -182,7 +182,7 @@ def body(schema: str | dict[str, Any], examples: dict[str, Any], media_type: str
 def run() -> dict[str, Any]:
     """A run that has ended."""
     here = f"/v1/runs/{RUN_ID}"
-    parts = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "log", "events")
+    parts = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "views", "log", "events")
     return {
         "schema_version": 1,
         "id": RUN_ID,
@@ -302,6 +302,19 @@ def trace() -> dict[str, Any]:
         {"seconds": 0.042, "phase": "placed_value", "incumbent": 118.0, "bound": 118.0, "gap": 0.0},
     ]
     return {"schema_version": 1, "run": RUN_ID, "trace": steps}
+
+
+def views() -> dict[str, Any]:
+    """The views of a flow."""
+    here = f"/v1/runs/{RUN_ID}/views"
+    found = [{"name": name, "links": {"self": f"{here}/{name}"}} for name in ("splits", "loads", "paths")]
+    return {"schema_version": 1, "run": RUN_ID, "views": found}
+
+
+def view() -> dict[str, Any]:
+    """The load of a link."""
+    load = {"link": "a-b", "way": "forth", "from": "a", "to": "b", "gbps": 30.0, "capacity_gbps": 100.0, "utilisation": 0.3}
+    return {"schema_version": 1, "run": RUN_ID, "view": "loads", "content": {"links": [load]}}
 
 
 def kept() -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.api.state import Service
     from service.runs.records import Run
 
-__all__ = ["Caller", "ProblemId", "RunId", "administering", "ended", "part", "reading", "run_named", "solving"]
+__all__ = ["Caller", "ProblemId", "RunId", "ViewName", "administering", "ended", "part", "reading", "run_named", "solving"]
 
 reading = requires("read")
 solving = requires("solve")
@@ -27,6 +27,8 @@ RunId = Annotated[str, Path(pattern=r"^run_[0-9a-f]{24}$", description="The run'
 ProblemId = Annotated[
     str, Path(pattern=r"^prob_[0-9a-f]{32}$", description="The problem's id.", examples=["prob_0123456789abcdef0123456789abcdef"])
 ]
+
+ViewName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,59}$", description="The view's name; `/views` lists them.", examples=["loads"])]
 
 
 async def run_named(service: Service, caller: Caller, run_id: str) -> Run:

@@ -308,6 +308,30 @@ class TraceShown(Shown):
     trace: list[StepShown]
 
 
+class ViewListed(Shown):
+    """One view of a plan."""
+
+    name: str
+    links: dict[str, str]
+
+
+class ViewsShown(Shown):
+    """The views that a plan of the run's kind has."""
+
+    schema_version: Version
+    run: str
+    views: list[ViewListed]
+
+
+class ViewShown(Shown):
+    """A plan as other people want to see it."""
+
+    schema_version: Version
+    run: str
+    view: str
+    content: Any = Field(description="As the kind's page says.")
+
+
 class Health(Shown):
     """Whether the service can do its work."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.runs.records import Event, Run
 
 VERSION = 1
-_PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "model.mps", "log", "events")
+_PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "views", "model.mps", "log", "events")
 
 
 def run_object(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, explain, importing, keys, kinds, runs, serve, solve, verify
+from service.cli import backup, explain, importing, keys, kinds, runs, serve, solve, verify, view
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("solve")(solve.solve)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
+app.command("view")(view.view)
 app.command("kinds")(kinds.kinds)
 app.command("schema")(kinds.schema)
 app.command("example")(kinds.example)

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from models.vocabulary import Document
     from service.cli.remote import Remote
 
-Subject = Annotated[str | None, typer.Option("--subject", metavar="ID", help="Explain only this job, node or tenant.", show_default=False)]
+Subject = Annotated[
+    str | None,
+    typer.Option(
+        "--subject",
+        metavar="ID",
+        help="Explain only what has this id: a job, a node, a demand, a link, an object, a tier.",
+        show_default=False,
+    ),
+]
 
 
 def explain(kind: KindName, file: ProblemFile, plan: PlanFile, subject: Subject = None, server: Server = None) -> None:

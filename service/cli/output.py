@@ -117,7 +117,8 @@ def with_unit(value: float, name: str, unit: str) -> str:
 
 
 def _amount(value: float, unit: str) -> str:
-    return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
+    counted = "/" not in unit  # of Gbit/s there is no plural
+    return f"{number(value)} {unit.removesuffix('s') if value == 1 and counted else unit}"
 
 
 def _show_pairs(out: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
@@ -135,7 +136,10 @@ def _show_pairs(out: Console, title: str, pairs: Iterable[tuple[str, str]]) -> N
 
 
 def _show_conflict(out: Console, conflict: Conflict) -> None:
-    out.print(f"[bold]These rules cannot hold together[/] ({conflict.status}):")
+    if conflict.rules:
+        out.print(f"[bold]These rules cannot hold together[/] ({conflict.status}):")
+    else:
+        out.print("Which rules cannot hold together was not found out in time; a longer --time-limit may tell.")
     for rule, names in by_rule(conflict.rules):
         out.print(f"  {rule}" + (f": {escape(few(names))}" if names else ""), soft_wrap=True)
     if conflict.repairs:

@@ -22,6 +22,7 @@ from service.cli.output import as_object, complain, show_result
 from service.cli.progress import shown_progress
 from service.cli.remote import Remote, Server, is_run, no_service, service_at
 from service.cli.verify import ProblemFile
+from service.cli.view import check_view, view_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,11 @@ Report = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")]
 
 
+View = Annotated[
+    str | None,
+    typer.Option("--view", metavar="NAME", help="Print this view of the plan (JSON) in place of the summary.", show_default=False),
+]
+
 LIMITS = ("time_limit", "gap", "seed", "threads", "memory_gib")  # options
 
 
@@ -75,6 +81,7 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
     out: Out = None,
     report: Report = None,
     as_json: AsJson = False,
+    view: View = None,
     server: Server = None,
 ) -> None:
     """Solve a problem: a plan, proved how far from the best it can be and checked independently.
@@ -86,6 +93,10 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
         limits = Limits(time_limit_s=time_limit, gap=gap, seed=seed, threads=threads, memory_gib=memory_gib)
     except ValueError as error:
         raise BadInputError(_as_option(str(error))) from None
+    if view is not None:
+        if as_json:
+            raise BadInputError("--json and --view both print a document; give one of them")
+        check_view(found, view)
     with service_at(server) as service:
         problem, start = _read(found, file, warm_start, service)
         inputs = (file,) if warm_start is None or service is not None else (file, warm_start)
@@ -93,12 +104,14 @@ def solve(  # noqa: PLR0913, PLR0917  (the options of the command)
         report_target = Target("--report", report, not_over=(*inputs, *([out] if out is not None else []))) if report is not None else None
 
         engine = _here(limits, start) if service is None else _there(service, found, _asked(context, limits, warm_start))
-        result = _solved(engine, problem, limits, bar=not as_json)
+        result = _solved(engine, problem, limits, bar=not as_json and view is None)
     written = _write(problem, result, start, plan_target, report_target)
     if as_json:
         typer.echo(as_object(result))
         if result.plan is None and result.message:
             complain(result.message)
+    elif view is not None and result.plan is not None:
+        typer.echo(view_text(found, problem, result.plan, view))
     else:
         show_result(result, written, found.alike(problem, result.plan) if result.plan is not None and result.reasons else ())
     if result.failure is not None:

@@ -154,6 +154,10 @@ class AsyncClient:
         """Value, bound and gap of a run's first goal at each moment when one of them got better."""
         return await self._do(operations.trace(self._link, run_id))
 
+    async def view(self, run_id: str, name: str) -> Any:  # noqa: ANN401  (each view has a form of its own)
+        """The plan as other people want to see it, such as ``paths`` or ``loads`` of a flow; each kind has its own views."""
+        return await self._do(operations.view(self._link, run_id, name))
+
     async def model_mps(self, run_id: str) -> str:
         """The exact program of a run's problem as an MPS file."""
         return await self._do(operations.model_mps(self._link, run_id))

@@ -160,6 +160,10 @@ class Client:
         """Value, bound and gap of a run's first goal at each moment when one of them got better."""
         return self._do(operations.trace(self._link, run_id))
 
+    def view(self, run_id: str, name: str) -> Any:  # noqa: ANN401  (each view has a form of its own)
+        """The plan as other people want to see it, such as ``paths`` or ``loads`` of a flow; each kind has its own views."""
+        return self._do(operations.view(self._link, run_id, name))
+
     def model_mps(self, run_id: str) -> str:
         """The exact program of a run's problem as an MPS file."""
         return self._do(operations.model_mps(self._link, run_id))

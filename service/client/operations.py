@@ -48,6 +48,7 @@ from service.client.views import (
     KindView,
     ListedKindView,
     MetricsView,
+    PlanView,
     ProblemView,
     ReasonView,
     RunPageView,
@@ -323,6 +324,12 @@ def metrics(link: Link, run_id: str) -> Steps[MetricsView]:
 def trace(link: Link, run_id: str) -> Steps[tuple[StepView, ...]]:
     """How plan and bound came together."""
     return viewed(link, TraceView, (yield from exchanged(link, Ask("GET", f"{_run(run_id)}/trace")))).trace
+
+
+def view(link: Link, run_id: str, name: str) -> Steps[Any]:
+    """The plan as other people want to see it."""
+    ask = Ask("GET", f"{_run(run_id)}/views/{quote(name, safe='')}", wait_s=READING_S)
+    return viewed(link, PlanView, (yield from exchanged(link, ask))).content
 
 
 def model_mps(link: Link, run_id: str) -> Steps[str]:

@@ -253,6 +253,13 @@ class TraceView(View):
     trace: tuple[StepView, ...]
 
 
+class PlanView(View):
+    """A plan as other people want to see it; the form of ``content`` is that of the view."""
+
+    view: str
+    content: Any
+
+
 class ExplanationsView(View):
     """Why a plan is as it is."""
 

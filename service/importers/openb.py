@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from models.placement.schema import GoalName, Job, Node, Problem
+from service.importers.failures import ImportFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = ["ImportFileError", "import_openb"]
 
 MILLI = 1000
 MIB_PER_GIB = 1024
@@ -26,10 +29,6 @@ GOALS = (GoalName.allocated_gpus, GoalName.placed_value)
 NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
 POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")  # gpu_spec may follow; others are not read
 ARRIVAL_COLUMNS = ("name",)
-
-
-class ImportFileError(ValueError):
-    """A file that is not what it should be; the message names file, line and column, and the cure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     more: int = 0
 
+    def without_empty(self) -> Table:
+        """The same without the columns that are empty in every row."""
+        kept = [place for place in range(len(self.columns)) if any(row[place] for row in self.rows)]
+        columns = tuple(self.columns[place] for place in kept)
+        return Table(self.title, columns, tuple(tuple(row[place] for place in kept) for row in self.rows), self.more)
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:

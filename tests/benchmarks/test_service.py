@@ -50,9 +50,9 @@ def test_throughput_counts_only_what_is_stored_and_right(tmp_path: Path) -> None
 
 
 def test_deadlines_are_measured_on_runs_that_reach_them(tmp_path: Path) -> None:
-    found = measures.deadlines(tmp_path, 10)
-    assert found["runs"] == sum(found["outcomes"].values()) == 10
-    assert found["reached_their_limit"] >= 3
+    found = measures.deadlines(tmp_path, 6)
+    assert found["runs"] == sum(found["outcomes"].values()) == 6
+    assert found["reached_their_limit"] >= 2
     assert (found["wrong"], found["without_times"]) == (0, 0)
 
 
@@ -80,6 +80,7 @@ def test_cancels_are_measured_while_the_solver_does_not_listen(tmp_path: Path) -
     assert found["answer_max_s"] > 0
 
 
+@pytest.mark.long
 def test_a_short_soak_tells_its_figures(tmp_path: Path) -> None:
     found = soak(tmp_path, 8.0)
     assert found["runs"] > 0

@@ -92,7 +92,8 @@ def test_the_folder_is_complete(name: str) -> None:
     assert kind.package == f"models.{page(kind).parent.name}"  # mostly, but not always, the kind's own name
     assert kind.summary.endswith(".")
     assert [part for part in HOOKS if not kind.has(part)] == []
-    hooks = HOOKS | ({"scale": SCALE_HOOKS} if kind.has("scale") else {})
+    converses = kind.has("scale") and hasattr(kind.part("scale"), "converse")
+    hooks = HOOKS | ({"scale": ("METHOD", "applies") if converses else SCALE_HOOKS} if kind.has("scale") else {})
     assert [f"{part}.{hook}" for part in hooks for hook in hooks[part] if not hasattr(kind.part(part), hook)] == []
     assert callable(kind.problem.ordered_goals)  # type: ignore[attr-defined]
     assert page(kind).exists()

@@ -17,6 +17,7 @@ from tests.conformance.documents import ROOT, fenced, page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LONGEST_S = 5.0  # that a command may search
+FURTHER = [path for kind in kinds().values() for path in sorted(page(kind).parent.glob("*.md")) if path != page(kind)]
 IN_TWO_LINES = "\\\n"
 
 
@@ -47,9 +48,19 @@ def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.
         if words[1] == "solve":
             assert float(words[words.index("--time-limit") + 1]) <= LONGEST_S, words
         assert run(words) == 0, words
-    assert {words[1] for words in found} == {"kinds", "example", "solve", "verify", "explain", "schema", "import"}
+    assert {words[1] for words in found} == {"kinds", "example", "solve", "verify", "explain", "schema", "import", "view"}
     made = {path.name for path in tmp_path.iterdir()} - {"benchmarks"}
-    assert made == {"problem.json", "plan.json", "report.html", "schema.json", "openb.json"}
+    placed = {"problem.json", "plan.json", "report.html", "schema.json", "openb.json"}
+    assert made == placed | {"network.json", "routes.json", "network.html", "data.json", "places.json", "netgen.json"}
+
+
+@pytest.mark.parametrize("path", FURTHER, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_commands_of_further_pages_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that start from an example; files of other formats are the user's own."""
+    monkeypatch.chdir(tmp_path)
+    found = [words for words in shell_lines(path.read_text(encoding="utf-8")) if words[0] == "quartermaster"]
+    for words in found if found and found[0][1] == "example" else []:
+        assert run([*words, *(["--time-limit", f"{LONGEST_S:g}"] if words[1] == "solve" else [])]) == 0, words
 
 
 def test_the_targets_of_make_are_there() -> None:

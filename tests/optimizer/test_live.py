@@ -51,6 +51,18 @@ def test_live_program_solves_again_from_its_basis() -> None:
     assert live.solve().iterations <= 3
 
 
+def test_each_solve_has_its_own_time_limit() -> None:
+    rng = np.random.default_rng(6)
+    program = knapsacks(300, 60).relaxed()
+    live = LiveProgram(program, Limits(time_limit_s=0.5))
+    spent = 0.0
+    while spent < 0.6:  # HiGHS alone would stop by then: it counts all runs together
+        live.change_cost(np.arange(program.columns), program.cost * (0.5 + rng.random(program.columns)))
+        result = live.solve()
+        assert result.status is ProgramStatus.optimal
+        spent += result.seconds
+
+
 def test_live_program_refuses_nonsense_and_stays_whole() -> None:
     live = LiveProgram(diet(), Limits())
     with pytest.raises(ValueError, match="positions"):

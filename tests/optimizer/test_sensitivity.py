@@ -154,6 +154,34 @@ def test_a_mixed_integer_program_tells_both_substitutes_and_says_so() -> None:
     assert held == [("row", ("done_by_racks",))]  # the others have whole-number columns alone: nothing left to answer
 
 
+@pytest.mark.parametrize("name", ["tiering", "flow"])
+def test_units_are_told_in_whole_words(name: str) -> None:
+    """A copy, not a copie; Gbit/s keep their s."""
+    problem: Any = kind(name).part("schema").example()
+    plan = solve(problem, LIMITS, isolate=False).plan
+    assert plan is not None
+    found = sensitivity(problem, plan, LIMITS)
+    beginnings = {(row.unit, row.text.split(" of this limit")[0]) for row in found.rows if row.worth}
+    assert beginnings
+    assert beginnings <= {
+        ("Gbit/s", "one more Gbit/s"),
+        ("GiB", "one more GiB"),
+        ("copies", "one more copy"),
+        ("domains", "one more domain"),
+        ("of its reads", "one more unit"),
+    }
+
+
+def test_a_limit_in_every_hour_is_told_once_where_it_is_worth_nothing() -> None:
+    problem: Any = kind("flow").part("examples").examples()["transfers"]
+    plan = solve(problem, LIMITS, isolate=False).plan
+    assert plan is not None
+    rows = sensitivity(problem, plan, LIMITS).rows
+    for status in Status:
+        idle = [(row.rule, row.ids) for row in rows if row.status is status and not row.worth]
+        assert len(idle) == len(set(idle))
+
+
 def test_placement_is_priced_in_its_own_units() -> None:
     problem: Any = kind("placement").part("schema").example()
     plan = solve(problem, LIMITS, isolate=False).plan

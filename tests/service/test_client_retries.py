@@ -334,6 +334,9 @@ def test_plans_and_files_must_be_what_they_are_to_be(ask: Ask) -> None:
         ask(Script(httpx.Response(200, json=[1])), "plan", ID)
     with pytest.raises(BadAnswer, match="application/json"):
         ask(Script(httpx.Response(200, json={})), "model_mps", ID)
+    with pytest.raises(BadAnswer):
+        ask(Script(httpx.Response(200, json={"view": "loads"})), "view", ID, "loads")
+    assert ask(Script(httpx.Response(200, json={"view": "loads", "content": [1]})), "view", ID, "loads") == [1]
     assert ask(Script(httpx.Response(200, text="queued\n")), "log", ID) == "queued\n"
 
 
@@ -422,7 +425,7 @@ def test_both_clients_can_do_the_same() -> None:
         return {name: list(inspect.signature(getattr(kind, name)).parameters) for name in names}
 
     assert public(Client) == public(AsyncClient)
-    assert len(public(Client)) == 22
+    assert len(public(Client)) == 23
 
 
 def test_the_client_loads_no_solver_and_no_server() -> None:

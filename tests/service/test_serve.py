@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from models.catalogue import kinds
+from service import serving
 from service.cli import main
 from service.keys import create_key
 from service.runs.database import Database
@@ -345,6 +346,14 @@ def test_an_api_and_a_worker_share_a_database(tmp_path: Path, backend: str) -> N
             for process in (worker, api):
                 process.signal()
                 assert process.ended() == 0
+
+
+def test_a_signal_that_comes_before_the_wait_is_not_missed() -> None:
+    heard: list[bool] = []
+    with serving.signals(lambda: heard.append(True)), serving.woken() as wait:
+        signal.raise_signal(signal.SIGTERM)
+        wait()
+    assert heard == [True]
 
 
 def test_a_worker_without_a_metrics_port(tmp_path: Path) -> None:

@@ -119,6 +119,10 @@ def test_what_every_task_says_of_every_kind_can_be_taken_by_its_supervisor(name:
         answer = task(payload, lambda _: None, threading.Event())
         assert sent(answer) == answer
         assert all(type(each) in (dict, list, bytes, str, int, float, bool, type(None)) for each in answer.values())
+    for view in kind(name).views:
+        shown = tasks.view(asked | {"view": view}, lambda _: None, threading.Event())
+        assert shown["view"] == view
+        assert json.loads(json.dumps(shown, allow_nan=False)) == shown
 
 
 def test_numbers_and_names_of_other_makes_become_plain() -> None:

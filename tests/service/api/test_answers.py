@@ -12,10 +12,10 @@ from service.errors import Unavailable
 from service.runs import tables
 from service.runs.records import Answer
 from service.runs.states import State
-from tests.service.api.house import House, infeasible, problem
+from tests.service.api.house import House, example, infeasible, problem
 from tests.service.runs.requests import plan
 
-PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "explanations?subject=j1")
+PARTS = ("plan", "certificate", "explanations", "conflict", "sensitivity", "metrics", "trace", "explanations?subject=j1", "views/loads")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -67,9 +67,20 @@ def test_a_run_that_never_began_has_no_figures(house: House) -> None:
 def test_every_link_of_a_run_leads_somewhere(house: House) -> None:
     run = house.run()
     known = house.get("/openapi.json").json()["paths"]
-    there = {path.format(run_id=run["id"], problem_id=run["problem_id"], kind="placement") for path in known}
+    there = {path.format(run_id=run["id"], problem_id=run["problem_id"], kind="placement", view="") for path in known}
     assert set(run["links"].values()) <= there
     assert {"metrics", "trace", "sensitivity", "plan"} <= set(run["links"])
+
+
+def test_a_view_that_is_not_there(house: House) -> None:
+    """A plan of this kind has no views; a name that could be none is refused before."""
+    run = house.run()["id"]
+    house.end()
+    assert house.get(f"/v1/runs/{run}/views").json() == {"schema_version": 1, "run": run, "views": []}
+    found = house.get(f"/v1/runs/{run}/views/loads")
+    assert (found.status_code, found.json()["code"]) == (404, "unknown_view")
+    assert "plans of kind placement have none" in found.json()["detail"]
+    assert house.get(f"/v1/runs/{run}/views/Loads").status_code == 400
 
 
 # ---------------------------------------------------------------- the sensitivity, which is kept
@@ -132,6 +143,21 @@ def test_a_plan_that_was_left_unexplained_is_explained_once_when_asked(working: 
     assert working.get(here).json() == told
     kept = select(func.count()).select_from(tables.answers).where(tables.answers.c.part == "explanations")
     assert working.database.read(lambda connection: connection.execute(kept).scalar()) == 1
+
+
+def test_the_views_of_a_plan(working: House) -> None:
+    asked = {"kind": "flow", "problem": example("flow"), "limits": {"time_limit_s": 20}}
+    run = working.post("/v1/runs", asked, Prefer="wait=60").json()
+    here = f"/v1/runs/{run['id']}/views"
+    listed = working.get(here).json()["views"]
+    assert [one["name"] for one in listed] == ["splits", "loads", "paths"]
+    for one in listed:
+        found = working.get(one["links"]["self"]).json()
+        assert (found["schema_version"], found["run"], found["view"]) == (1, run["id"], one["name"])
+        assert found["content"]
+    unknown = working.get(f"{here}/moves").json()
+    assert (unknown["code"], unknown["type"]) == ("unknown_view", "urn:quartermaster:error:unknown_view")
+    assert "its views are: splits, loads, paths" in unknown["detail"]
 
 
 def test_a_run_from_the_request_to_its_answers(working: House) -> None:

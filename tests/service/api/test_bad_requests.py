@@ -205,6 +205,8 @@ def test_an_idempotency_key_that_is_none(key: str, house: House) -> None:
         ("GET", f"/v1/runs/{RUN}/events", 404, "run_not_found"),
         ("GET", f"/v1/runs/{RUN}/log", 404, "run_not_found"),
         ("GET", f"/v1/runs/{RUN}/model.mps", 404, "run_not_found"),
+        ("GET", f"/v1/runs/{RUN}/views", 404, "run_not_found"),
+        ("GET", f"/v1/runs/{RUN}/views/loads", 404, "run_not_found"),
         ("POST", f"/v1/runs/{RUN}:cancel", 404, "run_not_found"),
         ("GET", f"/v1/problems/{PROBLEM}", 404, "problem_not_found"),
         ("POST", f"/v1/problems/{PROBLEM}:patch", 404, "problem_not_found"),

@@ -140,7 +140,7 @@ def test_no_answer_without_a_key(guarded: House) -> None:
         for method in operations:
             if path in {"/healthz", "/readyz"}:
                 continue
-            there = path.format(kind="placement", run_id="run_0123456789abcdef01234567", problem_id=f"prob_{'0' * 32}")
+            there = path.format(kind="placement", run_id="run_0123456789abcdef01234567", problem_id=f"prob_{'0' * 32}", view="loads")
             found = guarded.ask(method.upper(), there, content=b"{}", headers={"Content-Type": "application/json"})
             assert (found.status_code, found.json()["code"]) == (401, "key_required"), path
             assert found.headers["www-authenticate"].startswith("Bearer")
@@ -168,7 +168,19 @@ def test_tenants_do_not_see_each_other(guarded: House) -> None:
     made = guarded.post("/v1/runs", body, Idempotency_Key="one", **ours).json()
     guarded.end()
     run, kept = made["id"], made["problem_id"]
-    parts = ("", "/plan", "/certificate", "/explanations", "/conflict", "/sensitivity", "/model.mps", "/log", "/events")
+    parts = (
+        "",
+        "/plan",
+        "/certificate",
+        "/explanations",
+        "/conflict",
+        "/sensitivity",
+        "/views",
+        "/views/loads",
+        "/model.mps",
+        "/log",
+        "/events",
+    )
     for path in [f"/v1/runs/{run}{part}" for part in parts] + [f"/v1/problems/{kept}"]:
         assert guarded.get(path, **theirs).status_code == 404, path
     assert guarded.post(f"/v1/runs/{run}:cancel", **theirs).status_code == 404

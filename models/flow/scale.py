@@ -1,0 +1,45 @@
+"""The searches of the kind: which one answers a problem. Nothing is solved here; see ``models.conversation``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.flow.network import is_supplied
+from models.flow.routing import METHOD
+from models.flow.schema import Use
+
+if TYPE_CHECKING:
+    from models.conversation import Conversation
+    from models.flow.schema import Plan, Problem
+
+__all__ = ["METHOD", "applies", "converse"]
+
+
+def applies(problem: Problem) -> bool:
+    """Every problem of the kind is answered by a conversation."""
+    del problem
+    return True
+
+
+def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float) -> Conversation:
+    """The search for a problem, whatever its use."""
+    if problem.use is Use.design:
+        from models.flow import design_search
+
+        yield from design_search.converse(problem, plan, seed, seconds, gap)
+    elif problem.use is Use.transfer:
+        from models.flow import transfer_search
+
+        yield from transfer_search.converse(problem, plan, seed, seconds, gap)
+    elif problem.failures is not None:
+        from models.flow import failure_search
+
+        yield from failure_search.converse(problem, plan, seed, seconds, gap)
+    elif is_supplied(problem):
+        from models.flow import single
+
+        yield from single.converse(problem)
+    else:
+        from models.flow import objectives
+
+        yield from objectives.converse(problem)
