@@ -128,7 +128,7 @@ def _ncflow() -> Iterator[Instance]:
             read=partial(ncflow, matrix, Objective.max_concurrent),
             time_limit_s=60.0,
             targets=(Target("gap", "at most", 0.005), Target("solve_wall_s", "at most", 60.0)),
-            baselines=MULTI,
+            baselines=("cvxpy_highs",),
             needs=SHARED / "ncflow",
         )
 
@@ -194,7 +194,7 @@ def _fat_trees() -> Iterator[Instance]:
                 read=partial(networks.fat_tree, 16, 4_000, objective, SEED, load=load, uneven=uneven),
                 time_limit_s=60.0,
                 targets=(Target("gap", "at most", 1e-4), Target("solve_wall_s", "at most", 60.0)),
-                baselines=MULTI if objective is Objective.max_throughput and not uneven else (),
+                baselines=("cvxpy_highs",) if objective is Objective.max_throughput and not uneven else (),
             )
 
 

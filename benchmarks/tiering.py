@@ -85,7 +85,7 @@ SUITE = Suite(
                 Target("curve_points", "at least", float(CAPACITIES)),
                 AHEAD,
             ),
-            baselines=tuple(BASELINES),
+            baselines=("pyomo_highs",),
             then=capacity_curve,
         ),
         Instance(

@@ -26,6 +26,12 @@ from optimizer.solve import solve
 from tests.models.tiering_problems import exact, random_problem
 
 
+@pytest.fixture(autouse=True)
+def _prices_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small problems too go by prices here: the exact program has tests of its own."""
+    monkeypatch.setattr(scale, "EXACT_COLUMNS", 0)
+
+
 class Talked:
     """What a conversation said: whether it proved that there is no plan, its bounds, its plans' goals."""
 
@@ -256,7 +262,9 @@ def test_through_the_one_way_with_its_certificate() -> None:
     assert {price.tier for price in result.plan.prices} <= {tier.id for tier in problem.tiers}  # type: ignore[union-attr]
 
 
-def test_small_problems_and_readers_take_the_exact_path() -> None:
+def test_small_problems_and_readers_take_the_exact_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(scale.by_prices(random_problem(seed)) for seed in range(10) if random_problem(seed).readers)
+    monkeypatch.undo()
     assert not scale.by_prices(objects(100, 5, 0))
     assert not any(scale.by_prices(random_problem(seed)) for seed in range(10))
 
