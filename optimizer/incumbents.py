@@ -143,6 +143,12 @@ class Incumbents:
         self.send(Found(self.seconds(), phase, plan, objectives, says_more))
         return True
 
+    def adopt(self, plan: Any) -> None:  # noqa: ANN401
+        """Begin with a plan that the caller has: it is verified, but not sent back, which takes seconds for a very large one."""
+        verdict: Verdict = self.kind.verify(self.problem, plan)
+        if verdict.ok:
+            self.plan, self.objectives = plan, tuple(verdict.objectives[goal.name] for goal in self.goals)
+
     def bound(self, goal: Goal, value: float, method: str, phase: str) -> None:
         """Note a bound if it is tighter than the one known."""
         known = self.bounds.get(goal.name)

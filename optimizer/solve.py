@@ -30,7 +30,7 @@ from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Pr
 if TYPE_CHECKING:
     from models.contract import Goal, Kind
     from models.vocabulary import Document
-    from optimizer.strategy import Task
+    from optimizer.task import Task
 
 HEURISTIC_SHARE = 0.1  # of the time limit
 HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/0004
@@ -155,10 +155,10 @@ class _Run:
         """Seconds since the solve began."""
         return time.monotonic() - self.started
 
-    @staticmethod
-    def child(*, isolate: bool) -> Child | _NoChild:
-        """A child that imports the search while the heuristic runs here."""
-        return Child.start(imports=("optimizer.strategy",)) if isolate else _NoChild()
+    def child(self, *, isolate: bool) -> Child | _NoChild:
+        """A child that imports the search meanwhile; a kind that converses may do without its exact program."""
+        converses = self.kind.has("scale") and hasattr(self.kind.part("scale"), "converse")
+        return Child.start(imports=("optimizer.strategy", *(() if converses else ("optimizer.compile",)))) if isolate else _NoChild()
 
     # ------------------------------------------------------------ the steps
 
@@ -203,11 +203,11 @@ class _Run:
         seconds = left - RESERVE_S - RESERVE_SHARE * left
         if self.cancel.is_set() or seconds <= 0 or self._closed():
             return
-        from optimizer.strategy import Task, search
+        from optimizer.task import Task
 
         task = Task(self.kind.name, self.problem, replace(self.limits, time_limit_s=seconds), self.plans[-1].plan if self.plans else None)
         if child is None:
-            self._search_here(search, task)
+            self._search_here(task)
             return
         with self._preparing():
             self.end = child.run(
@@ -234,7 +234,9 @@ class _Run:
         finally:
             thread.join()
 
-    def _search_here(self, search: Callable[..., None], task: Task) -> None:
+    def _search_here(self, task: Task) -> None:
+        from optimizer.strategy import search
+
         began = time.monotonic()
         try:
             search(task, self.take, self.cancel)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,21 +18,22 @@ from models.catalogue import kind as kind_named
 from models.garbage import collection_paused
 from optimizer.backend import ProgramProgress, ProgramResult, ProgramStatus
 from optimizer.columns import Generated, generate
-from optimizer.compile import Compiled, compile_model
 from optimizer.conversation import Talk
-from optimizer.diagnose import diagnose
 from optimizer.diving import dive
 from optimizer.highs import HighsBackend
 from optimizer.incumbents import Incumbents, Message, Refuted, Unlimited
 from optimizer.limits import Deadline, Limits
 from optimizer.neighbourhoods import improve
 from optimizer.recession import improving_recession
+from optimizer.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from models.contract import Goal, Kind
     from models.program import Floats, LinearProgram
+    from optimizer.compile import Compiled
     from optimizer.diagnose import Repair
     from optimizer.recession import Recession
     from optimizer.result import Conflict
@@ -49,22 +51,12 @@ METHOD_DUALS = "dual bound of the exact program, recomputed from the duals by {}
 MOST_STEPS = 5  # columns of a direction of recession that are told
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a search is given: the kind's name, the problem, what it may use, and the best plan known."""
-
-    kind: str
-    problem: Any
-    limits: Limits
-    plan: Any = None
-
-
 def search(task: Task, send: Callable[[Message], None], cancel: threading.Event) -> None:
     """Search within the task's limits and report through ``send``; the entry point of the child process."""
     kind = kind_named(task.kind)
     incumbents = Incumbents(kind, task.problem, send)
     if task.plan is not None:
-        incumbents.offer(task.plan, "start")
+        incumbents.adopt(task.plan)
     deadline = Deadline.after(task.limits.time_limit_s)
     at_scale = kind.has("scale") and kind.part("scale").applies(task.problem)
     if at_scale and hasattr(kind.part("scale"), "converse"):
@@ -95,12 +87,16 @@ class Direct:
     ) -> None:
         self._kind = kind
         self._diagnosing = diagnosing
-        self._formulation = kind.part("formulation")
         self._incumbents = incumbents
         self._limits = limits
         self._deadline = deadline
         self._cancel = cancel
         self._backend = HighsBackend()
+
+    @cached_property
+    def _formulation(self) -> ModuleType:
+        """Loaded with its modelling language when it is first needed: a kind that converses may do without."""
+        return self._kind.part("formulation")
 
     def run(self) -> None:
         """Solve for every goal in order; stops early when time is up or no plan exists."""
@@ -128,6 +124,9 @@ class Direct:
         """Why no plan exists, in the kind's own words; None when time ran out before a conflict was found."""
         if self._deadline.passed:
             return None
+        from optimizer.compile import compile_model
+        from optimizer.diagnose import diagnose
+
         words = self._kind.part("explain")
         program = compile_model(self._formulation.build(self._incumbents.problem, goal, {}, hasten=False)).program
         rules = frozenset(self._kind.rules)
@@ -151,6 +150,8 @@ class Direct:
         return str(own(self._incumbents.problem, repair.name, repair.ids, repair.amount, too_few=repair.too_few))
 
     def _solve(self, goal: Goal, name: Any, floors: dict[Any, float]) -> ProgramResult:  # noqa: ANN401
+        from optimizer.compile import compile_model
+
         incumbents = self._incumbents
         with incumbents.timed("build"):
             model = self._formulation.build(incumbents.problem, name, floors)

@@ -28,6 +28,7 @@ __all__ = ["heuristic", "simple_bounds"]
 
 MOST_CHOOSING = 2_000  # demands whose choice of paths is worked out for a first plan
 LITTLE = 1e-9  # of a size or a capacity: what is left when it is less than this is rounding
+LONGEST_S = 0.5  # the search finds better plans in the time that more rounds take
 ROUNDS = 8  # each finds other shortest paths, around what is full
 IN_FULL = frozenset({Objective.min_cost, Objective.min_max_utilisation})
 
@@ -49,7 +50,7 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
     reserving = problem.failures is not None and problem.failures.mode != "sweep"
     if problem.paths.choice in {"shortest", "edge_disjoint"} and traffic_of(problem).count > MOST_CHOOSING:
         return None if problem.objective in IN_FULL else Plan()  # the paths alone take seconds, which the search needs too
-    plan = Plan() if supplied or reserving else _routed(problem, time.monotonic() + seconds)
+    plan = Plan() if supplied or reserving else _routed(problem, time.monotonic() + min(seconds, LONGEST_S))
     return plan if plan is not None and verify(problem, plan).ok else None
 
 

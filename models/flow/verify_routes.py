@@ -120,7 +120,8 @@ def _path_choice(problem: Problem, tally: Tally, used: Ints, broken: Broken) -> 
     """Every route is one of the paths that its demand may use, and none is spread over a bundle of several links."""
     from models.flow.paths import admissible
 
-    allowed = admissible(problem)
+    # Where no route is used, the paths, which take seconds to list for very many demands, are not asked for.
+    allowed = admissible(problem) if len(used) else None
     if allowed is None:
         return
     traffic = traffic_of(problem)

@@ -18,7 +18,8 @@ from optimizer.incumbents import Bounded, Found, Message, Refuted, lexicographic
 from optimizer.limits import Limits
 from optimizer.result import Outcome
 from optimizer.solve import solve
-from optimizer.strategy import Task, search
+from optimizer.strategy import search
+from optimizer.task import Task
 from tests.models.placement_problems import tiny_problem
 from tests.oracles.placement import best
 

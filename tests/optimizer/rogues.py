@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from optimizer.incumbents import Bounded, Found, Message, Refuted
-from optimizer.strategy import Task
+from optimizer.task import Task
 from tests.optimizer.toy_kind.schema import Packed, Plan
 
 Send = Callable[[Message], None]

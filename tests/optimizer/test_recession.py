@@ -17,7 +17,7 @@ from optimizer.limits import Limits
 from optimizer.recession import checked, improving_recession
 from optimizer.result import Outcome, StopReason
 from optimizer.solve import conclude, solve
-from optimizer.strategy import Task
+from optimizer.task import Task
 from tests.optimizer.conftest import Rogue
 from tests.optimizer.oracle import from_dense, random_program, truth
 from tests.optimizer.solving import limits, objectives

@@ -15,7 +15,7 @@ import pytest
 from models import catalogue
 from models.placement.schema import Problem as PlacementProblem
 from models.placement.schema import example as placement_example
-from optimizer import strategy
+from optimizer import diagnose
 from optimizer.result import Outcome, Progress, StopReason
 from optimizer.solve import solve
 from tests.models.placement_problems import job, node, problem
@@ -135,7 +135,7 @@ def test_a_proof_survives_the_search_for_its_conflict(monkeypatch: pytest.Monkey
     def broken(*_: Any, **__: Any) -> None:
         raise LookupError("a bug of this test")
 
-    monkeypatch.setattr(strategy, "diagnose", broken)
+    monkeypatch.setattr(diagnose, "diagnose", broken)
     result = solve(crowded(), limits(), isolate=False)
     assert (result.outcome, result.conflict) == (Outcome.infeasible, None)
     assert result.failure is not None
