@@ -49,6 +49,7 @@ def test_throughput_counts_only_what_is_stored_and_right(tmp_path: Path) -> None
     assert found["solves_per_s"] > 0
 
 
+@pytest.mark.long
 def test_deadlines_are_measured_on_runs_that_reach_them(tmp_path: Path) -> None:
     found = measures.deadlines(tmp_path, 6)
     assert found["runs"] == sum(found["outcomes"].values()) == 6
@@ -74,6 +75,7 @@ def test_a_run_without_times_is_a_miss() -> None:
     assert measures.lateness([ended_run(None, None)])["late_p99_s"] is None
 
 
+@pytest.mark.long
 def test_cancels_are_measured_while_the_solver_does_not_listen(tmp_path: Path) -> None:
     found = measures.cancels(tmp_path, 2)
     assert (found["cancels"], found["wrong"]) == (2, 0)
