@@ -17,6 +17,7 @@ import numpy as np
 
 from models.flow.network import network_of
 from models.kept import Kept
+from models.named import Named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ Legs = tuple[tuple[int, int], ...]  # (arc, step) in the order of steps
 
 
 @dataclass(frozen=True, eq=False)
-class Expansion:
+class Expansion(Named):
     """Transfers by position, and what each arc, channel and node can do in each step.
 
     Shapes: ``usd`` (steps, arcs), USD for one Gbit; ``channel_gbit`` (channels,) and ``storage`` (nodes,), Gbit in a step, inf without
@@ -49,16 +50,6 @@ class Expansion:
     deadline: Ints
     size: Floats
     value: Floats
-
-    @property
-    def count(self) -> int:
-        """How many transfers."""
-        return len(self.ids)
-
-    @cached_property
-    def at(self) -> dict[str, int]:
-        """Position of each transfer."""
-        return {name: place for place, name in enumerate(self.ids)}
 
     @cached_property
     def required(self) -> Bools:

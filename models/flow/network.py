@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.kept import Kept
+from models.named import Named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +109,7 @@ class Network:
 
 
 @dataclass(frozen=True, eq=False)
-class Traffic:
+class Traffic(Named):
     """The demands by position, each array of shape (demands,); a missing latency limit is inf.
 
     ``size`` is what the problem says, with a design multiplied by its growth. ``classes`` are the priorities that occur, the most
@@ -123,16 +124,6 @@ class Traffic:
     value: Floats
     weight: Floats
     latency_limit: Floats
-
-    @property
-    def count(self) -> int:
-        """How many demands."""
-        return len(self.ids)
-
-    @cached_property
-    def at(self) -> dict[str, int]:
-        """Position of each demand."""
-        return {name: place for place, name in enumerate(self.ids)}
 
     @cached_property
     def classes(self) -> tuple[int, ...]:

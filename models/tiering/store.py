@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from models.kept import Kept
+from models.named import Named
 from models.tiering.store_columns import AGE_DAYS, Columns, classes, columns_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ OWN = -1  # the reader of an object's own reads
 
 
 @dataclass(frozen=True, eq=False)
-class Tiers:
+class Tiers(Named):
     """The tiers by position, each array of shape (tiers,); a missing limit is inf. ``domain`` counts from 0.
 
     ``stream`` is the Gbit/s of one read. ``usd_day`` is USD for a GiB and day.
@@ -53,19 +54,9 @@ class Tiers:
     usd_written: Floats
     minimum_days: Floats
 
-    @property
-    def count(self) -> int:
-        """How many tiers."""
-        return len(self.ids)
-
-    @cached_property
-    def at(self) -> dict[str, int]:
-        """Position of each tier."""
-        return {name: place for place, name in enumerate(self.ids)}
-
 
 @dataclass(frozen=True, eq=False)
-class Objects:
+class Objects(Named):
     """The objects by position, each array of shape (objects,).
 
     ``share`` is the compressed share, NaN where an object is never compressed; a missing latency limit or lifetime is inf.
@@ -88,16 +79,6 @@ class Objects:
     live_days: Floats
     region: Ints
     guard: Ints
-
-    @property
-    def count(self) -> int:
-        """How many objects."""
-        return len(self.size)
-
-    @cached_property
-    def at(self) -> dict[str, int]:
-        """Position of each object."""
-        return {name: place for place, name in enumerate(self.ids)}
 
 
 @dataclass(frozen=True, eq=False)
