@@ -24,6 +24,10 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     repair_in(problem, rule, ids, amount, *, too_few)      (optional: repair_text with the problem's own numbers)
     views.py        VIEWS: dict[name, Callable[[Problem, Plan], document]]      (optional: other ways to look at a plan, each a plain
                     document of dictionaries, lists, strings, finite numbers and None; the web process loads it: no solver in it)
+    curve.py        varied(problem, id, value) -> Problem, with another value of one quantity of ``id``; quick(problem) -> bool: whether
+                    converse_curve(problem, id, ascending values, *, gap, seed, seconds) can answer all of them, a conversation that asks for
+                    solves only and returns a point for each, or for the first ones: ``bound`` (inf: no plan), ``value`` (None: no plan
+                    found), ``price``; plan_at(problem, point, id) -> (problem, plan) | None      (optional: see ``optimizer.curve``)
 
 A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
 ``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.

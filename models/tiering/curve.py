@@ -17,24 +17,23 @@ import numpy as np
 
 from models.conversation import Solve
 from models.tiering.duals import NoPlanError, duals, sifted
+from models.tiering.nearby import drawn
 from models.tiering.options import options_of, plain
-from models.tiering.prices import LEAST_PRICE, price_scale, priced
 from models.tiering.repair import balanced
 from models.tiering.rounding import applied, polished, whole
 from models.tiering.scale import LOOSE, LOOSE_FROM, plan_of
 from models.tiering.schema import Rule
-from models.tiering.sifting import Box, State, moves, prices_of, program
+from models.tiering.sifting import prices_of
 from models.tiering.store import store_of
 
 if TYPE_CHECKING:
+    from models.conversation import Solved
     from models.program import Floats
+    from models.tiering.nearby import Drawn, Survey
     from models.tiering.options import Options
-    from models.tiering.prices import Priced
     from models.tiering.schema import Plan, Problem
-    from models.tiering.sifting import Moves, Scaled
+    from models.tiering.sifting import Scaled, State
 
-BOX_OBJECTS = 5_000  # that can change their minds in one box
-LEAST_BOX, WIDEST_BOX = 0.01, 0.5
 START_SHARE = 0.05  # by which a new capacity moves the prices, about
 MEND_S = 0.5
 MOST_BOUGHT = 3e-3  # of a limit: shares that exceed one by more are far from a plan
@@ -76,7 +75,7 @@ def converse_curve(
 
     Raises KeyError for an unknown tier, ValueError for a negative capacity or a problem whose options are not known in closed form.
     """
-    if not plain(store_of(problem)):
+    if not quick(problem):
         raise ValueError("a capacity curve is known for problems without readers and caches only")
     if any(not capacity >= 0 for capacity in capacities):
         raise ValueError("a capacity must be at least 0")
@@ -86,10 +85,11 @@ def converse_curve(
     loose = options.loosened(LOOSE, seed) if exact is not None else options
     found: dict[float, CurvePoint] = {}
     path: list[tuple[float, Floats]] = []
+    near = _Near()
     for capacity in sorted(set(capacities)):
         if time.monotonic() > deadline:
             break
-        point, prices = yield from _point(loose, row, capacity, _ahead(path, capacity), gap, seed, deadline)
+        point, prices = yield from _point(loose, row, capacity, _ahead(path, capacity), near, gap, seed, deadline)
         if exact is not None and point.state is not None:
             point = replace(point, value=exact.goal(point.state.sets, point.state.server))
         found[capacity] = point
@@ -129,11 +129,17 @@ def plan_at(problem: Problem, point: CurvePoint, tier: str) -> tuple[Problem, Pl
     """The problem with the point's capacity, and the point's plan for it; None where it has none."""
     if point.state is None:
         return None
-    changed = _resized(problem, tier, point.capacity_gib)
+    changed = varied(problem, tier, point.capacity_gib)
     return changed, plan_of(changed, options_of(changed, changed.goals[0]), point.state)
 
 
-def _resized(problem: Problem, tier: str, capacity: float) -> Problem:
+def quick(problem: Problem) -> bool:
+    """Whether ``converse_curve`` can answer for this problem."""
+    return plain(store_of(problem))
+
+
+def varied(problem: Problem, tier: str, capacity: float) -> Problem:
+    """The problem with another capacity of one tier, GiB. Raises KeyError for an unknown tier."""
     if all(one.id != tier for one in problem.tiers):
         raise KeyError(tier)
     tiers = tuple(one.model_copy(update={"capacity_gib": capacity}) if one.id == tier else one for one in problem.tiers)
@@ -142,77 +148,64 @@ def _resized(problem: Problem, tier: str, capacity: float) -> Problem:
 
 def _with_row(problem: Problem, tier: str, least: float) -> tuple[Options, int | None]:
     """The options, and the row of the tier's capacity; None where even the least capacity holds everything."""
-    options = options_of(_resized(problem, tier, least), problem.goals[0])
+    options = options_of(varied(problem, tier, least), problem.goals[0])
     named = (number for number, row in enumerate(options.rows) if (row.rule, row.ids) == (Rule.tier_capacity, (tier,)))
     return options, next(named, None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Box:
-    """A program, the state that its moves leave, and the prices that led there."""
+@dataclass(slots=True, eq=False)
+class _Near:
+    """What the capacities so far leave to the next one: the last survey of all objects, and how wide the last box was."""
 
-    at: Priced
-    totals: Floats
-    found: Moves
-    scaled: Scaled
-    sides: Box
+    survey: Survey | None = None
+    share: float = 0.0
 
 
 def _point(
-    options: Options, row: int | None, capacity: float, guess: Floats | None, gap: float, seed: int, deadline: float
+    options: Options, row: int | None, capacity: float, guess: Floats | None, near: _Near, gap: float, seed: int, deadline: float
 ) -> Generator[Any, Any, tuple[CurvePoint, Floats | None]]:
     """The point at one capacity, and its prices; ``guess``: prices to begin with, None: none are known."""
     here = options if row is None else options.with_limit(row, capacity)
-    at = None if guess is None else priced(here, guess)
+    prices = guess
     for _ in range(REDRAWN):
-        if at is None or row is None:
+        if prices is None or row is None:
             break
-        box, answer = yield from _drawn(here, at)
+        box, near.survey = drawn(here, near.survey, prices, near.share)
+        near.share = box.share
+        scaled = box.program(here)
+        answer = yield Solve(scaled.program)
         if answer.row_duals is None:
             break
-        prices = prices_of(box.scaled, answer.row_duals)
-        point = _read(here, row, capacity, box, answer, prices, deadline)
+        prices = prices_of(scaled, answer.row_duals)
+        point = _read(here, row, capacity, box, scaled, answer, deadline)
         if point is not None and point.gap <= gap:
             return point, prices
-        at = priced(here, prices)
     try:
-        if at is None:
+        if prices is None:
             at = yield from duals(here, None, gap / 10, seed, deadline)
         else:
-            at = yield from sifted(here, at.prices, None, gap / 10, deadline, share=START_SHARE, rounds=ROUNDS, seed=seed)
+            at = yield from sifted(here, prices, None, gap / 10, deadline, share=START_SHARE, rounds=ROUNDS, seed=seed)
     except NoPlanError:
         return CurvePoint(capacity, math.inf, math.inf), None
     state = yield from balanced(here, at, deadline)
     return _made(here, row, capacity, at.bound, at.prices, state), at.prices
 
 
-def _drawn(options: Options, at: Priced) -> Generator[Any, Any, tuple[_Box, Any]]:
-    """A new box around the prices, with as many objects as are quickly solved, and the answer for the capacity at hand."""
-    wanted = min(BOX_OBJECTS, options.count) - 1
-    share = float(np.clip(np.partition(at.closeness, wanted)[wanted], LEAST_BOX, WIDEST_BOX))
-    found = moves(options, State(at.sets, at.server), at.prices, np.flatnonzero(at.closeness <= share), np.full(options.count, share))
-    scale = LEAST_PRICE * price_scale(options)
-    width = share * (at.prices + scale)
-    sides = Box(np.where(at.prices > scale, np.maximum(at.prices - width, 0.0), 0.0), at.prices + width)
-    totals = options.totals(at.sets, at.server)
-    scaled = program(options, options.goal(at.sets, at.server), totals, found, box=sides)
-    answer = yield Solve(scaled.program)
-    return _Box(at, totals, found, scaled, sides), answer
-
-
-def _read(options: Options, row: int, capacity: float, box: _Box, answer: Any, prices: Floats, deadline: float) -> CurvePoint | None:  # noqa: ANN401
+def _read(options: Options, row: int, capacity: float, box: Drawn, scaled: Scaled, answer: Solved, deadline: float) -> CurvePoint | None:
     """The point that an answer gives; None where no plan comes out of it, or would only at length."""
     if answer.values is None or answer.row_duals is None or answer.bound is None:
         return None
     if (answer.values[box.found.count :][: len(options.rows)] > MOST_BOUGHT).any():
         return None
+    prices = prices_of(scaled, answer.row_duals)
     until = min(deadline, time.monotonic() + MEND_S)
     rounded = whole(options, box.totals, box.found, answer.values)
     times = polished(options, box.totals, prices, box.found, rounded, until, FILLS)
     if times is None:
         return None
-    state = applied(State(box.at.sets, box.at.server), box.found, times)
-    return _made(options, row, capacity, answer.bound * box.scaled.money, prices, state)
+    value, stored = box.goal + float(box.found.cost @ times), float(box.totals[row] + box.found.taken[:, row] @ times)
+    state = applied(box.state, box.found, times)
+    return CurvePoint(capacity, answer.bound * scaled.money, float(prices[row]), value, stored, state)
 
 
 def _made(options: Options, row: int | None, capacity: float, bound: float, prices: Floats, state: State | None) -> CurvePoint:

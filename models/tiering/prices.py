@@ -64,7 +64,7 @@ def priced(options: Options, prices: Floats) -> Priced:
     for start in range(0, count, BLOCK):
         here = slice(start, min(start + BLOCK, count))
         found = charged(options, prices, here)
-        server[here], value[here], sets[here], closeness[here] = _best(found, 2 * LEAST_PRICE * options.reach[here])
+        server[here], value[here], sets[here], closeness[here] = best_of(found, 2 * LEAST_PRICE * options.reach[here])
         size += float(np.abs(value[here]).sum())
     paid = float(prices @ options.limits)
     bound = options.constant + float(value.sum()) - paid
@@ -72,7 +72,7 @@ def priced(options: Options, prices: Floats) -> Priced:
     return Priced(prices, bound - slack if np.isfinite(bound) else bound, sets, server, value, closeness)
 
 
-def _best(found: Charged, least_paid: Floats) -> tuple[Ints, Floats, Ints, Floats]:
+def best_of(found: Charged, least_paid: Floats) -> tuple[Ints, Floats, Ints, Floats]:
     """Server, value, set and closeness of each object's best option."""
     best, change = changes(found, least_paid)
     across = np.arange(len(best))

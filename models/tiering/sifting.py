@@ -65,8 +65,8 @@ def moves(options: Options, state: State, prices: Floats, objects: Ints, share: 
     stands = (sets == state.sets[objects[group]]) & (server == state.server[objects[group]])
     group, sets, server = group[~stands], sets[~stands], server[~stands]
     at = objects[group]
-    cost_now, taken_now = _weighed(options, objects, state.sets[objects], state.server[objects])
-    cost, taken = _weighed(options, at, sets, server)
+    cost_now, taken_now = weighed(options, objects, state.sets[objects], state.server[objects])
+    cost, taken = weighed(options, at, sets, server)
     return Moves(group, sets, server, cost - cost_now[group], taken - taken_now[group], size, members, starts)
 
 
@@ -104,7 +104,7 @@ def _near(found: Charged, share: Floats, least_paid: Floats) -> tuple[Ints, Ints
     return at[new], sets[new], slot[new]
 
 
-def _weighed(options: Options, objects: Ints, sets: Ints, server: Ints) -> tuple[Floats, Floats]:
+def weighed(options: Options, objects: Ints, sets: Ints, server: Ints) -> tuple[Floats, Floats]:
     """What options add to the goal, shape (options,), and to the rows, (options, rows)."""
     cost = options.serve[server, objects].copy()
     inside = [(sets >> slot & 1).astype(bool) for slot in range(options.slots)]

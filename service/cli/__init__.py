@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, explain, importing, keys, kinds, runs, serve, solve, verify, view
+from service.cli import backup, curve, explain, importing, keys, kinds, runs, serve, solve, verify, view
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -29,6 +29,7 @@ app.command("solve")(solve.solve)
 app.command("verify")(verify.verify)
 app.command("explain")(explain.explain)
 app.command("view")(view.view)
+app.command("curve")(curve.curve)
 app.command("kinds")(kinds.kinds)
 app.command("schema")(kinds.schema)
 app.command("example")(kinds.example)
