@@ -17,7 +17,8 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     guided(problem, source, values, seconds) -> Plan | None;  packing -> a Dive | None;
                     exchange(problem, plan);  filled(problem, plan, seconds);
                     neighbourhoods(problem, plan)      (optional; for large problems), or in place of all from ``relaxation`` on:
-                    converse(problem, plan, seed, seconds, gap) -> Conversation      (see ``models.conversation``)
+                    converse(problem, plan, seed, seconds, gap) -> Conversation      (see ``models.conversation``);
+                    starts_from(problem) -> bool: whether it makes use of the plan      (optional: else it is taken to)
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
                     alike(problem, plan)      (optional: which ids share the reasons of the first of them);
@@ -25,9 +26,9 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     views.py        VIEWS: dict[name, Callable[[Problem, Plan], document]]      (optional: other ways to look at a plan, each a plain
                     document of dictionaries, lists, strings, finite numbers and None; the web process loads it: no solver in it)
     curve.py        varied(problem, id, value) -> Problem, with another value of one quantity of ``id``; quick(problem) -> bool: whether
-                    converse_curve(problem, id, ascending values, *, gap, seed, seconds) can answer all of them, a conversation that asks for
-                    solves only and returns a point for each, or for the first ones: ``bound`` (inf: no plan), ``value`` (None: no plan
-                    found), ``price``; plan_at(problem, point, id) -> (problem, plan) | None      (optional: see ``optimizer.curve``)
+                    converse_curve(problem, id, ascending values, *, gap, seed, seconds) can answer all of them: a conversation that asks
+                    for solves only and returns a point for each, or for the first ones: ``bound`` (inf: no plan), ``value`` (None: no
+                    plan found), ``price``; plan_at(problem, point, id) -> (problem, plan) | None      (optional: see ``optimizer.curve``)
 
 A Problem also has ``ordered_goals()``, the goals as ``formulation.build`` takes them, in the order of ``verify.goals``. ``values`` that
 ``guided`` gets may have fewer columns than the source has priced: the last ones priced may never have entered the master.

@@ -26,11 +26,11 @@ from optimizer.child import Child, ChildEnd
 from optimizer.incumbents import Bounded, Found, Message, Refuted, Rejected, Searched, Spent, Unlimited, lexicographically_better, surpasses
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Certificate, Conflict, GoalCertificate, Outcome, Progress, Result, StopReason, relative_gap
+from optimizer.task import Task
 
 if TYPE_CHECKING:
     from models.contract import Goal, Kind
     from models.vocabulary import Document
-    from optimizer.task import Task
 
 HEURISTIC_SHARE = 0.1  # of the time limit
 HEURISTIC_S = 0.5  # at least, but at most half the limit: .github/decisions/0004
@@ -42,6 +42,8 @@ EXPLAIN_S = 0.2  # for explaining even when the time limit has passed
 OVERTIME_S = 0.5  # by which explaining a large plan may pass the limit
 UNEXPLAINED = "the plan is not explained yet, to keep the time limit: ask for its explanation"
 COUNTING = "counting, without a search"
+# Numpy's matrix library else starts a thread for each core when it is loaded, which takes longer than any product of matrices here.
+ONE_CORE = {"OPENBLAS_NUM_THREADS": "1"}
 CROSSING = 1e-6  # relative: a plan that beats its bound by more contradicts it
 OUTPUT_SIZE = 2_000
 _LIBRARIES = ("quartermaster", "highspy", "ortools", "pyomo", "numpy", "pydantic")
@@ -158,7 +160,8 @@ class _Run:
     def child(self, *, isolate: bool) -> Child | _NoChild:
         """A child that imports the search meanwhile; a kind that converses may do without its exact program."""
         converses = self.kind.has("scale") and hasattr(self.kind.part("scale"), "converse")
-        return Child.start(imports=("optimizer.strategy", *(() if converses else ("optimizer.compile",)))) if isolate else _NoChild()
+        needed = [f"{self.kind.package}.{part}" for part in ("scale", "verify")] if converses else ["optimizer.compile"]
+        return Child.start(imports=("optimizer.strategy", *needed), variables=ONE_CORE) if isolate else _NoChild()
 
     # ------------------------------------------------------------ the steps
 
@@ -203,9 +206,9 @@ class _Run:
         seconds = left - RESERVE_S - RESERVE_SHARE * left
         if self.cancel.is_set() or seconds <= 0 or self._closed():
             return
-        from optimizer.task import Task
-
-        task = Task(self.kind.name, self.problem, replace(self.limits, time_limit_s=seconds), self.plans[-1].plan if self.plans else None)
+        starts = getattr(self.kind.part("scale"), "starts_from", None) if self.kind.has("scale") else None
+        start = self.plans[-1].plan if self.plans and (starts is None or starts(self.problem)) else None
+        task = Task(self.kind.name, self.problem, replace(self.limits, time_limit_s=seconds), start)
         if child is None:
             self._search_here(task)
             return
@@ -249,13 +252,9 @@ class _Run:
         """Note one message of the search and pass it on as progress of the first goal."""
         if isinstance(message, Spent):
             self.spent[message.phase] = self.spent.get(message.phase, 0.0) + message.seconds
-        elif isinstance(message, Refuted):
-            self.refuted = message
-            self._tell(message)
-        elif isinstance(message, Unlimited):
-            self.unlimited = message
-            self._tell(message)
-        elif isinstance(message, Searched):
+        elif isinstance(message, Refuted | Unlimited | Searched):
+            self.refuted = message if isinstance(message, Refuted) else self.refuted
+            self.unlimited = message if isinstance(message, Unlimited) else self.unlimited
             self._tell(message)
         elif isinstance(message, Rejected):
             self.faults.append(f"a plan of phase '{message.phase}' was refused: {message.complaint}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.conversation import Solve
 from models.flow.master import MOST, Master, Prices
+from models.flow.mending import mended
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,20 +78,24 @@ def optimise(
             return replace(best, impossible=best.prices is None and solved.status == "infeasible")
         flow, stretch = master.flow(solved.values)
         prices = master.prices(solved.row_duals)
-        priced = pricer.cheapest(master.arc_prices(prices))
-        here = master.bound(prices, priced.distance)
-        if here > best.bound or best.prices is None:
-            best = replace(best, bound=max(best.bound, here), prices=prices)
+        # More paths cannot better a program that attains the bound already: it lacks rows only.
+        lacking = not replace(best, value=master.value(flow, stretch)).closed(tolerance)
+        priced = pricer.cheapest(master.arc_prices(prices)) if lacking else None
+        if priced is not None:
+            here = master.bound(prices, priced.distance)
+            if here > best.bound or best.prices is None:
+                best = replace(best, bound=max(best.bound, here), prices=prices)
         over = np.setdiff1d(master.overloaded(flow, stretch, SLACK), master.watched)
-        if not len(over):
-            best = replace(best, flow=flow, value=master.value(flow, stretch))
+        kept = flow if not len(over) else mended(master, flow, stretch, SLACK)
+        if kept is not None:
+            best = replace(best, flow=kept, value=master.value(kept, stretch))
             if best.closed(tolerance) or best.value <= enough:
                 break
         if best.bound > enough > -np.inf:
             break
         more = master.watch(over)
-        fresh = master.store.add(worthwhile(master, prices, priced))
-        if not more and not len(fresh):
+        fresh = 0 if priced is None else len(master.store.add(worthwhile(master, prices, priced)))
+        if not more and not fresh:
             break
     return best
 

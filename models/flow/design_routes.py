@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.flow.route_columns import listed_routes
 from models.flow.schema import Plan, Route, ScenarioRoutes
 
 if TYPE_CHECKING:
@@ -131,9 +132,10 @@ def arc_flows(works: Works, tally: Tally) -> Floats:
 def plans_after(works: Works, plan: Plan) -> list[Plan]:
     """What is routed in each failure: the routes given for it, and of other demands those that they always have."""
     given = {one.scenario: one.routes for one in plan.scenario_routes}
+    usual = listed_routes(plan)
     after: list[Plan] = []
     for failure in works.failures:
         routes = given.get(failure.id, ())
         changed = {route.demand for route in routes}
-        after.append(Plan(bundles=plan.bundles, routes=(*routes, *(route for route in plan.routes if route.demand not in changed))))
+        after.append(Plan(bundles=plan.bundles, routes=(*routes, *(route for route in usual if route.demand not in changed))))
     return after

@@ -17,6 +17,7 @@ from models.contract import TOLERANCE, Reason
 from models.flow.cutsets import candidate_sides, cuts_of
 from models.flow.design import works_of
 from models.flow.design_prices import proved
+from models.flow.route_columns import listed_routes
 from models.flow.schema import Rule
 from models.flow.tally import tally_of
 from models.flow.verify_design import verify_design
@@ -147,7 +148,7 @@ class _Told:
     def about_demand(self, demand: int) -> Reason:
         """Where a demand goes."""
         name = self.works.traffic.ids[demand]
-        routes = [route for route in self.plan.routes if route.demand == name and route.gbps > 0]
+        routes = [route for route in listed_routes(self.plan) if route.demand == name and route.gbps > 0]
         told = "; ".join(f"{route.gbps:.9g} over {', '.join(route.hops)}" for route in routes[:MOST_NAMES])
         count = len(routes)
         text = f"Demand '{name}' is carried in full on {count} {_plural(count, 'route')}: {told}{'; ...' if count > MOST_NAMES else ''}."

@@ -13,6 +13,7 @@ from models.flow.explain_cuts import across, blocked_within, cut_of, full_channe
 from models.flow.explain_supplies import bottleneck, proved_cheapest
 from models.flow.goals import goal_names, plain_name
 from models.flow.network import is_supplied, network_of, traffic_of
+from models.flow.route_columns import columns_of
 from models.flow.schema import GoalName, Objective, Rule
 from models.flow.tally import tally_of
 from models.flow.verify_fair import channel_prices, distances
@@ -209,7 +210,8 @@ class Told:
         routes = np.flatnonzero((tally.route_demand == demand) & (tally.route_gbps > TOLERANCE))
         text = f"Demand '{name}' gets {self._got[demand]:.9g} of {traffic.size[demand]:.9g} Gbit/s on {len(routes):,} routes"
         largest = routes[np.argsort(-tally.route_gbps[routes], kind="stable")][:MOST_NAMES].tolist()
-        told = [f"{tally.route_gbps[one]:.6g} over {' '.join(self._plan.routes[one].hops)}" for one in largest]
+        columns = columns_of(self._plan)
+        told = [f"{tally.route_gbps[one]:.6g} over {' '.join(columns.hops_of(one))}" for one in largest]
         yield Reason(name, "summary", Rule.demand_size, (name,), text + (f": {'; '.join(told)}." if told else "."), "proved")
         if traffic.size[demand] - self._got[demand] > 10 * TOLERANCE * max(1.0, traffic.size[demand]):
             yield from self._why_short(demand)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.flow.patterns import Grouped, grouped
+from models.flow.pricing import run_totals
 from models.flow.units import Units, middle
 from models.program import LinearProgram, row_starts
 
@@ -86,7 +87,7 @@ class Master:
         self.fabric, self.commodities, self.stage, self.store = fabric, commodities, stage, store
         self.layers = len(stage.layer_level)
         self.watched: Ints = np.zeros(0, dtype=np.int64)
-        self._groups: Grouped = grouped(self, self.units())
+        self._groups: Grouped | None = None  # of the last program
         self._units = Units(np.ones(1), np.ones(0), 1.0)
 
     # ------------------------------------------------------------ prices and bounds
@@ -112,8 +113,9 @@ class Master:
         """The price of each path of the store, shape (paths,)."""
         table = self.store.table
         rank = self.commodities.rank[table.commodity]
-        weights = arc_prices[rank[table.entry_path], table.arcs] if len(arc_prices) > 1 else arc_prices[0][table.arcs]
-        return np.bincount(table.entry_path, weights=weights, minlength=table.count).astype(np.float64)
+        if len(arc_prices) == 1:
+            return table.totals(arc_prices[0])
+        return run_totals(arc_prices[rank[table.entry_path], table.arcs], table.starts)
 
     def bound(self, prices: Prices, distance: Floats) -> float:
         """What no routing can go below, over all paths; ``distance`` are the cheapest at ``arc_prices``."""
@@ -175,7 +177,8 @@ class Master:
     def units(self) -> Floats:
         """The cost of each path of the store in this kind of objective."""
         table = self.store.table
-        return table.totals(self.stage.unit_arc) - self.stage.unit_gain[table.commodity]
+        gain = self.stage.unit_gain[table.commodity]
+        return table.totals(self.stage.unit_arc) - gain if self.stage.unit_arc.any() else -gain
 
     def program(self) -> LinearProgram:
         """The program over the paths that the store holds and the channels watched now."""
@@ -264,6 +267,7 @@ class Master:
     def flow(self, values: Floats) -> tuple[Floats, float]:
         """Gbit/s on each path of the store, and the stretch, in the values of the last ``program``."""
         values = self._units.values(values)
+        assert self._groups is not None  # noqa: S101  (values are of a program)
         return self._groups.spread(values, self.store.count), float(values[0])
 
     def value(self, flow: Floats, stretch: float) -> float:

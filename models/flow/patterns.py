@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from models.flow.codes import mixed
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from models.flow.codes import Codes
     from models.flow.master import Master
     from models.program import Bools, Floats, Ints
 
-Codes = npt.NDArray[np.uint64]
 SEED = 20_240_229
 EXACT, MOST, TIED = 0, 1, 2
+ROUNDED = 1e-9  # of a group: what its patterns lack of it by no more is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +69,72 @@ class Grouped:
         group_of = np.repeat(np.arange(self.count), np.diff(self.member_starts))
         simple = lone[group_of]
         flow[self.paths[self.first_path[self.members[simple]]]] = (self.member_size * share[group_of])[simple]
-        for group in np.flatnonzero(~lone).tolist():
-            amounts = amount[self.column_starts[group] : self.column_starts[group + 1]]
-            given, wanted = float(amounts.sum()), float(target[group])
-            if given <= 0.0 or wanted <= 0.0:
-                continue
-            if self.form[group] != MOST or given > wanted:
-                amounts = amounts * (wanted / given)  # what the solver rounded
-            inside = slice(self.member_starts[group], self.member_starts[group + 1])
-            sizes = self.member_size[inside] * (wanted / self.size[group])
-            part, member, pattern = matched(sizes.tolist(), amounts.tolist())
-            flow[self.paths[self.first_path[self.members[inside][member]] + pattern]] = part
+        self._deal(np.flatnonzero(~lone), amount, target, flow)
         return flow
+
+    def _deal(self, groups: Ints, amount: Floats, target: Floats, flow: Floats) -> None:
+        """Fill the members of each group one after another from its patterns; ``target`` (groups,) is what each may get, in place."""
+        columns, of_column = spans(self.column_starts, groups)
+        given = np.bincount(of_column, weights=amount[columns], minlength=len(groups))
+        live = (given > 0.0) & (target[groups] > 0.0)
+        if not live.all():
+            groups, given = groups[live], given[live]
+            columns, of_column = spans(self.column_starts, groups)
+        wanted = target[groups]
+        # What the solver rounded; those that need not be carried in full may get less.
+        scale = np.where((self.form[groups] != MOST) | (given > wanted), wanted / given, 1.0)
+        members, of_member = spans(self.member_starts, groups)
+        sizes = self.member_size[members] * (wanted / self.size[groups])[of_member]
+        part, member, column = dealt(sizes, of_member, amount[columns] * scale[of_column], of_column, wanted)
+        pattern = columns[column] - self.column_starts[groups[of_column[column]]]
+        flow[self.paths[self.first_path[self.members[members[member]]] + pattern]] = part
+
+
+def spans(starts: Ints, which: Ints) -> tuple[Ints, Ints]:
+    """The numbers in ``starts[k]:starts[k + 1]`` for each k of ``which``, one after another, and the place of each one's k in ``which``."""
+    lengths = starts[which + 1] - starts[which]
+    ends = np.cumsum(lengths)
+    owner = np.repeat(np.arange(len(which)), lengths)
+    return np.arange(len(owner)) + (starts[which] - ends + lengths)[owner], owner
+
+
+def dealt(first: Floats, first_group: Ints, second: Floats, second_group: Ints, totals: Floats) -> tuple[Floats, Ints, Ints]:
+    """``matched`` for many groups at once: amounts of both rows by group, which is sorted; ``totals`` (groups,) is what the first come to.
+
+    Every group has items of both rows. What an item of the first gets is exact where the second row is as long as the first.
+    """
+    count = len(totals)
+    here, there = _ends(first, first_group, totals), _ends(second, second_group, totals)
+    last = np.cumsum(np.bincount(second_group, minlength=count)) - 1
+    full = there[last] >= 1.0 - ROUNDED
+    there[last[full]] = 2.0  # beyond all of the first: the rest is rounding
+    from_first = np.arange(len(here) + len(there)) < len(here)
+    end, group = np.concatenate((here, there)), np.concatenate((first_group, second_group))
+    order = np.lexsort((~from_first, end, group))
+    from_first, end, group = from_first[order], end[order], group[order]
+    before = np.where(np.diff(group, prepend=-1) != 0, 0.0, np.concatenate(([0.0], end[:-1])))
+    # Of each part, the item of either row that is not over yet: there is none where the other row is longer.
+    one: Ints = np.cumsum(from_first) - from_first
+    other: Ints = np.cumsum(~from_first) - ~from_first
+    inside: Bools = (one < len(first)) & (other < len(second))
+    inside[inside] = (first_group[one[inside]] == group[inside]) & (second_group[other[inside]] == group[inside])
+    part, one, other = (end - before)[inside], one[inside], other[inside]
+    got = np.bincount(one, weights=part, minlength=len(first))
+    part = np.where(got[one] > 0.0, part, 1.0)  # an item too small to show beside its group: it has one part, without width
+    kept = (part > 0.0) & (from_first[inside] | (got[one] > 0.0))
+    part, one, other = part[kept], one[kept], other[kept]
+    share = first / np.maximum(totals[first_group], 1e-300)
+    exact = full[first_group] | (got > share) | (got == 0.0)
+    got = np.where(got > 0.0, got, 1.0)
+    return part * np.where(exact, first / got, totals[first_group])[one], one, other
+
+
+def _ends(amounts: Floats, group: Ints, totals: Floats) -> Floats:
+    """Where each amount ends in its group, whose total is 1."""
+    ends = np.cumsum(amounts / totals[group])
+    starts = np.searchsorted(group, np.arange(len(totals)))
+    begin = np.concatenate(([0.0], ends))[starts]
+    return ends - begin[group]
 
 
 def matched(first: list[float], second: list[float]) -> tuple[Floats, Ints, Ints]:
@@ -119,7 +177,7 @@ def grouped(master: Master, units: Floats) -> Grouped:
     path, channel, times = store.entries(master.fabric)
     slot_of = np.full(master.fabric.channels, -1, dtype=np.int64)
     slot_of[master.watched] = np.arange(len(master.watched))
-    seen = slot_of[channel] >= 0
+    seen = np.flatnonzero((slot_of >= 0)[channel])
     path, slot, times = path[seen], slot_of[channel[seen]], times[seen]
     alive = stage.size[table.commodity] > 0
     least = store.cheapest(units, commodities.count)
@@ -127,8 +185,8 @@ def grouped(master: Master, units: Floats) -> Grouped:
     extra = np.where(priced[table.commodity], units - np.where(np.isfinite(least), least, 0.0)[table.commodity], 0.0)
     scale = 1e-10 * max(1e-300, float(np.abs(units).max(initial=0.0)))
     extra = np.round(extra / scale) * scale
-    code = _sums(path, slot, times, table.count, len(master.watched)) ^ _mixed(extra.view(np.uint64) + np.uint64(1))
-    empty = _mixed(np.zeros(1).view(np.uint64) + np.uint64(1))[0]
+    code = _sums(path, slot, times, table.count, len(master.watched)) ^ mixed(extra.view(np.uint64) + np.uint64(1))
+    empty = mixed(np.zeros(1).view(np.uint64) + np.uint64(1))[0]
     free = np.zeros(commodities.count, dtype=np.bool_)
     free[table.commodity[code == empty]] = True  # a path that takes nothing and costs least: no other is needed
     chosen = np.flatnonzero(alive & (~free[table.commodity] | (code == empty)))
@@ -146,7 +204,7 @@ def _joined_groups(
     choices = np.bincount(owner, minlength=commodities.count)
     with np.errstate(over="ignore"):
         sums = np.zeros(commodities.count, dtype=np.uint64)
-        np.add.at(sums, owner, _mixed(code[kept]))
+        np.add.at(sums, owner, mixed(code[kept]))
     least = np.where(np.isfinite(least), least, 0.0)
     worth = np.where(stage.form == MOST, least, 0.0)  # of those that need not be carried, what carrying them is worth tells
     which = np.flatnonzero(choices > 0)
@@ -203,11 +261,3 @@ def _sums(path: Ints, slot: Ints, times: Floats, paths: int, slots: int) -> Code
     with np.errstate(over="ignore"):
         np.add.at(totals, path, codes[slot] * times.astype(np.uint64))
     return totals
-
-
-def _mixed(codes: Codes) -> Codes:
-    """Each code scrambled, so that sums of them tell sets apart (the finaliser of SplitMix64: Steele, Lea and Flood, 2014)."""
-    with np.errstate(over="ignore"):
-        codes = (codes ^ (codes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        codes = (codes ^ (codes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return codes ^ (codes >> np.uint64(31))

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.flow.network import network_of, traffic_of
 from models.flow.patterns import matched
-from models.flow.schema import Bundle, LinkPrice, Plan, Route
+from models.flow.route_columns import with_routes
+from models.flow.schema import Bundle, LinkPrice, Plan
 
 if TYPE_CHECKING:
     from models.flow.fabric import Commodities, Fabric
@@ -37,16 +38,13 @@ def plan_of(
     """
     path, demand, gbps = _split(problem, commodities, table, flow, evenly=evenly)
     ids = traffic_of(problem).ids
-    ends, arcs, hops = table.starts.tolist(), table.arcs.tolist(), fabric.hops
-    names = {one: tuple(hops[arc] for arc in arcs[ends[one] : ends[one + 1]]) for one in np.unique(path).tolist()}
-    routes = tuple(
-        Route(demand=ids[who], gbps=amount, hops=names[one])
-        for one, who, amount in zip(path.tolist(), demand.tolist(), gbps.tolist(), strict=True)
-    )
-    used = {hop for one in names.values() for hop in one}
+    sent = table.chosen(path)
+    used = {fabric.hops[arc] for arc in np.unique(sent.arcs).tolist()}
     bundles = tuple(Bundle(id=name, links=links) for name, links in fabric.bundles.items() if name in used)
     told = () if prices is None else link_prices(problem, fabric, prices)
-    return Plan(bundles=bundles, routes=routes, levels=levels, prices=told)
+    hops = list(map(fabric.hops.__getitem__, sent.arcs.tolist()))
+    plan = Plan(bundles=bundles, levels=levels, prices=told)
+    return with_routes(plan, [ids[one] for one in demand.tolist()], gbps.tolist(), np.diff(sent.starts), hops)
 
 
 def _split(problem: Problem, commodities: Commodities, table: PathTable, flow: Floats, *, evenly: bool) -> tuple[Ints, Ints, Floats]:

@@ -1,8 +1,8 @@
 """Cheapest paths for all commodities at once: what prices columns, and what turns link prices into bounds.
 
-Distances come from all sources together, hop by hop (Bellman, "On a routing problem", 1958; Moore 1959), as array operations: the dense
-small networks of traffic engineering leave nothing for a heap to win. Among paths of equal price the one with the fewest hops is
-taken. Prices may be negative where no cycle is.
+Distances come from all sources together, hop by hop (Bellman, "On a routing problem", 1958; Moore 1959), as array operations, or for
+small networks from whole matrices: the dense small networks of traffic engineering leave nothing for a heap to win. Among paths of
+equal price the one with the fewest hops is taken. Prices may be negative where no cycle is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from models.flow.allpairs import cheapest_trees, worth_it
 from models.flow.limited import allowed, limited_paths
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ CHUNK = 4_000_000  # entries of the distance table that are worked on at a time
 
 @dataclass(frozen=True, eq=False)
 class PathTable:
-    """Paths by rows: path k goes over ``arcs[starts[k]:starts[k + 1]]`` and belongs to ``commodity[k]``."""
+    """Paths by rows: path k goes over ``arcs[starts[k]:starts[k + 1]]`` and belongs to ``commodity[k]``.
+
+    ``simple`` says that it is known that no path goes over an arc twice.
+    """
 
     commodity: Ints
     starts: Ints
     arcs: Ints
+    simple: bool = False
 
     @property
     def count(self) -> int:
@@ -42,14 +47,14 @@ class PathTable:
 
     def totals(self, arc_values: Floats) -> Floats:
         """The sum of an arc's number along each path, shape (paths,)."""
-        return np.bincount(self.entry_path, weights=arc_values[self.arcs], minlength=self.count).astype(np.float64)
+        return run_totals(arc_values[self.arcs], self.starts)
 
     def chosen(self, rows: Ints) -> PathTable:
         """The table of some of the paths."""
         lengths = np.diff(self.starts)[rows]
         starts = np.concatenate(([0], np.cumsum(lengths)))
         inside = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-        return PathTable(self.commodity[rows], starts, self.arcs[np.repeat(self.starts[rows], lengths) + inside])
+        return PathTable(self.commodity[rows], starts, self.arcs[np.repeat(self.starts[rows], lengths) + inside], self.simple)
 
 
 class Priced(Protocol):
@@ -125,6 +130,8 @@ class GraphPricer:
     def distances(self, sources: Ints, price: Floats) -> tuple[Floats, Ints]:
         """Price of the cheapest path from each source to each node, and the arc it arrives by (-1: none), both (nodes, sources)."""
         fabric, order = self._fabric, self._order
+        if worth_it(fabric.nodes, len(sources), price):
+            return cheapest_trees(fabric.nodes, fabric.tail, fabric.head, price, sources)
         tail, head, cost = fabric.tail[order], fabric.head[order], price[order][:, None]
         first = np.flatnonzero(np.diff(head, prepend=-1))
         reached = head[first]
@@ -223,18 +230,8 @@ class GraphPriced:
         return found if np.array_equal(found.commodity, which) else found.chosen(place[which])
 
     def _traced(self, which: Ints, at: Ints, arc_in: Ints) -> PathTable:
-        fabric, source = self._fabric, self._commodities.source[which]
-        node = self._commodities.target[which]
-        steps = []
-        while len(node) and (node != source).any():
-            arc = np.where(node == source, -1, arc_in[node, at])
-            steps.append(arc)
-            node = np.where(arc >= 0, fabric.tail[arc], source)
-        if not steps:
-            return PathTable(which, np.zeros(len(which) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        backwards = np.stack(steps[::-1], axis=1)
-        used = backwards >= 0
-        return PathTable(which, np.concatenate(([0], np.cumsum(used.sum(axis=1)))), backwards[used])
+        commodities = self._commodities
+        return traced(self._fabric.tail, arc_in, which, at, (commodities.source[which], commodities.target[which]))
 
     def _with_own(self, table: PathTable) -> PathTable:
         if not any(one in self._own for one in table.commodity.tolist()):
@@ -288,6 +285,39 @@ class ListPriced:
         return self.table.chosen(self.best[which])
 
 
+def traced(tail: Ints, arc_in: Ints, which: Ints, at: Ints, ends: tuple[Ints, Ints]) -> PathTable:
+    """The paths of ``which`` (paths,) in trees: column ``at`` of ``arc_in`` (nodes, trees) has the arc by which each node is reached.
+
+    ``ends`` are source and target of each path; ``tail`` (arcs,).
+    """
+    source, node = ends
+    going = np.flatnonzero(node != source)
+    source, node, at = source[going], node[going], at[going]
+    steps: list[tuple[Ints, Ints]] = []
+    counts = np.zeros(len(which), dtype=np.int64)
+    while len(going):
+        arc = arc_in[node, at]
+        steps.append((going, arc))
+        counts[going] += 1
+        node = tail[arc]
+        on = np.flatnonzero(node != source)
+        going, source, node, at = going[on], source[on], node[on], at[on]
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    arcs = np.empty(int(starts[-1]), dtype=np.int64)
+    for number, (one, arc) in enumerate(steps):
+        arcs[starts[one + 1] - 1 - number] = arc
+    return PathTable(which, starts, arcs, simple=True)
+
+
+def run_totals(numbers: Floats, starts: Ints) -> Floats:
+    """The sum of each run ``numbers[starts[k]:starts[k + 1]]``, shape (runs,)."""
+    totals = np.zeros(len(starts) - 1)
+    there = np.flatnonzero(starts[1:] > starts[:-1])
+    if len(there):
+        totals[there] = np.add.reduceat(numbers, starts[there])
+    return totals
+
+
 def table_of(commodity: Ints, paths: list[list[int]]) -> PathTable:
     """A table of paths given as lists."""
     lengths = np.fromiter((len(path) for path in paths), np.int64, len(paths))
@@ -304,4 +334,5 @@ def joined(tables: list[PathTable]) -> PathTable:
         np.concatenate([table.commodity for table in tables]),
         np.concatenate(([0], np.cumsum(lengths))),
         np.concatenate([table.arcs for table in tables]),
+        all(table.simple for table in tables),
     )

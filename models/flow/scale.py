@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from models.conversation import Conversation
     from models.flow.schema import Plan, Problem
 
-__all__ = ["METHOD", "applies", "converse"]
+__all__ = ["METHOD", "applies", "converse", "starts_from"]
 
 
 def applies(problem: Problem) -> bool:
     """Every problem of the kind is answered by a conversation."""
     del problem
     return True
+
+
+def starts_from(problem: Problem) -> bool:
+    """Whether the search makes use of a plan to start from: column generation over paths has a start of its own."""
+    return problem.use is not Use.route or problem.failures is not None
 
 
 def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float) -> Conversation:

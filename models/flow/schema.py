@@ -308,6 +308,15 @@ class Route(Document):
     hops: tuple[Id, ...] = Field(description="Ids of links or bundles, from the source on.")
 
 
+class RouteTable(Document):
+    """``Route`` as columns, for plans of very many; every column but ``hops`` has one item for each route."""
+
+    demand: tuple[Id, ...]
+    gbps: tuple[Quantity, ...] = Field(description="Gbit/s.")
+    hop_count: tuple[Count, ...] = Field(description="How many of ``hops`` are each route's.")
+    hops: tuple[Id, ...] = Field(description="Ids of links or bundles: those of the first route from its source on, then of the next.")
+
+
 class LinkFlow(Document):
     """Traffic of node supplies on one link; on one that carries both ways ``back_gbps`` is what flows from target to source."""
 
@@ -408,6 +417,8 @@ class Plan(Document):
     schema_version: Literal[1] = 1
     bundles: tuple[Bundle, ...] = ()
     routes: tuple[Route, ...] = ()
+    # Left out where there is none: a plan of few routes looks as it did before there were tables.
+    route_table: RouteTable | None = Field(default=None, exclude_if=lambda table: table is None, description="In place of ``routes``.")
     flows: tuple[LinkFlow, ...] = ()
     flow_table: FlowTable | None = Field(default=None, description="In place of ``flows``.")
     granted: tuple[Granted, ...] = ()

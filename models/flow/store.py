@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.flow.codes import mixed, numbered, run_sums
 from models.flow.pricing import joined
 
 if TYPE_CHECKING:
+    from models.flow.codes import Codes
     from models.flow.fabric import Fabric
     from models.flow.pricing import PathTable
     from models.program import Floats, Ints
+
+
+NARROW = 2**16
 
 
 class PathStore:
@@ -19,7 +24,7 @@ class PathStore:
 
     def __init__(self) -> None:
         self.table = joined([])
-        self._known: set[tuple[int, bytes]] = set()
+        self._known: Codes = np.zeros(0, dtype=np.uint64)  # sorted
         nothing = np.zeros(0, dtype=np.int64)
         self._entries: tuple[Ints, Ints, Floats] = (nothing, nothing, np.zeros(0))
         self._entered = 0  # paths that are in the entries
@@ -31,17 +36,16 @@ class PathStore:
 
     def add(self, found: PathTable) -> Ints:
         """Take those that are new; their positions here."""
-        starts, arcs = found.starts.tolist(), found.arcs.astype(np.int32)
-        fresh = []
-        for row, commodity in enumerate(found.commodity.tolist()):
-            key = (commodity, arcs[starts[row] : starts[row + 1]].tobytes())
-            if key not in self._known:
-                self._known.add(key)
-                fresh.append(row)
-        before = self.count
-        if fresh:
-            new = found if len(fresh) == found.count else found.chosen(np.array(fresh, dtype=np.int64))
-            self.table = joined([self.table, new])
+        codes, first = np.unique(_codes(found), return_index=True)
+        place = np.searchsorted(self._known, codes)
+        unknown = np.ones(len(codes), dtype=np.bool_)
+        inside = place < len(self._known)
+        unknown[inside] = self._known[place[inside]] != codes[inside]
+        before, fresh = self.count, np.sort(first[unknown])
+        if len(fresh):
+            self._known = np.sort(np.concatenate((self._known, codes[unknown])))
+            new = found if len(fresh) == found.count else found.chosen(fresh)
+            self.table = joined([self.table, new]) if before else new
         return np.arange(before, self.count)
 
     def cheapest(self, totals: Floats, commodities: int) -> Floats:
@@ -51,14 +55,14 @@ class PathStore:
         return least
 
     def entries(self, fabric: Fabric) -> tuple[Ints, Ints, Floats]:
-        """Path, channel and how often the path uses it: sorted by path, each pair once."""
+        """Path, channel and how often the path uses it: sorted by path, no pair twice."""
         if self._entered < self.count:
             table, first = self.table, self._entered
             begin = int(table.starts[first])
-            key = table.entry_path[begin:] * fabric.channels + fabric.channel[table.arcs[begin:]]
-            keys, times = np.unique(key, return_counts=True)
-            fresh = keys // max(fabric.channels, 1), keys % max(fabric.channels, 1), times.astype(np.float64)
-            path, channel, often = (np.concatenate(pair) for pair in zip(self._entries, fresh, strict=True))
+            fresh = table.entry_path[begin:], fabric.channel[table.arcs[begin:]], np.ones(len(table.arcs) - begin)
+            if not (table.simple and fabric.channels == fabric.arcs):
+                fresh = _each_once(*fresh[:2], fabric)
+            path, channel, often = (np.concatenate(pair) for pair in zip(self._entries, fresh, strict=True)) if first else fresh
             self._entries, self._entered = (path, channel, often), self.count
         return self._entries
 
@@ -71,3 +75,20 @@ class PathStore:
     def filled(self, flow: Floats) -> Floats:
         """``flow`` with 0 for the paths that came after it was found."""
         return np.concatenate((flow, np.zeros(self.count - len(flow)))) if len(flow) < self.count else flow
+
+
+def _each_once(path: Ints, channel: Ints, fabric: Fabric) -> tuple[Ints, Ints, Floats]:
+    """Pairs of path and channel, sorted by path, each once, and how often it was there."""
+    # Stable sorts of narrow whole numbers take no comparisons.
+    order = np.argsort(channel.astype(np.uint16) if fabric.channels <= NARROW else channel, kind="stable")
+    if not ((channel[order[1:]] == channel[order[:-1]]) & (path[order[1:]] == path[order[:-1]])).any():
+        return path, channel, np.ones(len(path))
+    keys, times = np.unique(path * fabric.channels + channel, return_counts=True)
+    return keys // fabric.channels, keys % fabric.channels, times.astype(np.float64)
+
+
+def _codes(table: PathTable) -> Codes:
+    """What tells a path of a commodity from all others: its arcs in any order, and the commodity; shape (paths,)."""
+    arcs = numbered(int(table.arcs.max(initial=-1)) + 1)
+    own = numbered(int(table.commodity.max(initial=-1)) + 1)
+    return mixed(run_sums(arcs[table.arcs], table.starts) ^ mixed(own)[table.commodity])

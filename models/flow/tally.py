@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.contract import MAX_VIOLATIONS, Violation
 from models.flow.network import network_of, traffic_of
+from models.flow.route_columns import columns_of
 from models.flow.schema import Rule
 from models.flow.sums import sums
 from models.kept import Kept
@@ -100,8 +102,7 @@ def _tally(problem: Problem, plan: Plan) -> Tally:
     network, traffic = network_of(problem), traffic_of(problem)
     reader = _Reader(network, traffic, plan)
     flows = _flows(network, plan, reader)
-    gbps = np.array([route.gbps for route in plan.routes], dtype=np.float64)
-    demand = reader.demand
+    gbps, demand = reader.gbps, reader.demand
     arc_flow = flows + sums(reader.arcs, reader.shares * np.repeat(gbps, np.diff(reader.starts)), network.arcs)
     sound = demand >= 0
     carried = sums(demand[sound], gbps[sound], traffic.count)
@@ -125,7 +126,7 @@ def _flows(network: Network, plan: Plan, reader: _Reader) -> Floats:
     else:
         names = [one.link for one in plan.flows]
         forth, back = [one.gbps for one in plan.flows], tuple(one.back_gbps for one in plan.flows)
-    links = np.fromiter((network.link_at.get(name, -1) for name in names), np.int64, len(names))
+    links = positions(network.link_at, names)
     for place in np.flatnonzero(links < 0)[:MAX_VIOLATIONS].tolist():
         reader.fault((), f"the plan has a flow on '{names[place]}', which is no link")
     if len(links) and np.bincount(links[links >= 0], minlength=1).max() > 1:
@@ -140,6 +141,11 @@ def _flows(network: Network, plan: Plan, reader: _Reader) -> Floats:
     both = backward >= 0
     flow = sums(network.forward_arc[links], ahead, network.arcs)
     return flow + sums(backward[both], behind[both], network.arcs)
+
+
+def positions(at: dict[str, int], names: Sequence[str]) -> Ints:
+    """The position of each name, -1 for one that is not known, shape (names,)."""
+    return np.fromiter(map(at.get, names, repeat(-1)), np.int64, len(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +185,16 @@ class _Reader:
         self._network, self._traffic, self._plan = network, traffic, plan
         self.faults: list[Violation] = []
         self.fault_count = 0
-        routes = plan.routes
-        self.demand: Ints = np.fromiter((traffic.at.get(route.demand, -1) for route in routes), np.int64, len(routes))
+        self._routes = routes = columns_of(plan)
+        self.gbps: Floats = routes.gbps
+        if routes.fault:
+            self.fault((), routes.fault)
+        self.demand: Ints = positions(traffic.at, routes.demand)
         for place in np.flatnonzero(self.demand < 0).tolist():
-            self.fault((), f"route {place} is of '{routes[place].demand}', which is no demand")
-        self.latency: Floats = np.zeros(len(routes))
+            self.fault((), f"route {place} is of '{routes.demand[place]}', which is no demand")
+        self.latency: Floats = np.zeros(routes.count)
         self._bundles = self._known_bundles()
-        counts = np.fromiter((len(route.hops) for route in routes), np.int64, len(routes))
-        hops = np.fromiter((network.link_at.get(hop, -1) for route in routes for hop in route.hops), np.int64, int(counts.sum()))
+        counts, hops = routes.counts, positions(network.link_at, routes.hops)
         self.starts: Ints
         self.arcs: Ints
         self.shares: Floats
@@ -256,7 +264,7 @@ class _Reader:
             number += 1
 
     def _broken(self, place: int, how: str) -> None:
-        name = self._plan.routes[place].demand
+        name = self._routes.demand[place]
         self.demand[place] = -1
         self.fault((name,), f"route {place}, of demand '{name}', {how}")
 
@@ -270,7 +278,7 @@ class _Reader:
         here, latency = int(self._traffic.source[demand]), 0.0
         arcs: list[int] = []
         shares: list[float] = []
-        for name in self._plan.routes[place].hops:
+        for name in self._routes.hops_of(place):
             hop = self._taken.get((name, here))
             if hop is None:
                 hop = self._taken[name, here] = self._take(name, here)

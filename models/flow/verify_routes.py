@@ -209,10 +209,9 @@ def supply_rules(problem: Problem, plan: Plan, tally: Tally, broken: Broken) -> 
             "Gbit/s",
             lambda node, text=text: ((names[node],), text.format(names[node], net[node], supply[node])),  # type: ignore[misc]
         )
-    if plan.routes:
-        broken.add(
-            Violation(Rule.flow_conservation, (), float(len(plan.routes)), "routes", "the plan has routes, and there are no demands")
-        )
+    if plan.routes or plan.route_table is not None:
+        count = len(plan.routes) + len(plan.route_table.demand if plan.route_table is not None else ())
+        broken.add(Violation(Rule.flow_conservation, (), float(count), "routes", "the plan has routes, and there are no demands"))
 
 
 def _shipped_share(network: Network, net: Floats) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.flow.network import network_of, traffic_of
+from models.flow.route_columns import listed_routes
 from models.flow.schema import Use
 from models.flow.tally import tally_of
 
@@ -32,7 +33,7 @@ def paths(problem: Problem, plan: Plan) -> Document:
     carried = tally_of(problem, plan).carried.tolist()
     granted = {one.demand: one.gbps for one in plan.granted}
     bundles = {bundle.id: bundle.links for bundle in plan.bundles}
-    usual = _by_demand(network, plan.routes, bundles)
+    usual = _by_demand(network, listed_routes(plan), bundles)
     scenarios = [
         {
             "scenario": one.scenario,

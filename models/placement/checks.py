@@ -25,7 +25,7 @@ MAX_WARNINGS = 100
 
 def errors(problem: Problem) -> tuple[Warned, ...]:
     """The first MAX_ERRORS contradictions in the problem, in the order of the document's parts."""
-    checks = (_ids(problem), _nodes(problem), _jobs(problem), _references(problem), _running(problem), _use(problem))
+    checks = (_ids(problem), _nodes(problem), _jobs(problem), _references(problem), _running(problem), _use(problem), _sharing(problem))
     return tuple(islice(chain.from_iterable(checks), MAX_ERRORS))
 
 
@@ -227,6 +227,27 @@ def _use(problem: Problem) -> Iterator[Warned]:
     for place, goal in enumerate(problem.goals):
         if goal in problem.goals[:place]:
             yield Warned(f"/goals/{place}", "duplicate_goal", f"the goal {goal} is named before; name each goal once")
+
+
+def _sharing(problem: Problem) -> Iterator[Warned]:
+    """Classes of interference: their ids, and that each of their jobs exists and is in one of them only."""
+    if problem.interference is None:
+        return
+    jobs = {job.id for job in problem.jobs}
+    names: set[str] = set()
+    owner: dict[str, str] = {}
+    for place, group in enumerate(problem.interference.classes):
+        at = f"/interference/classes/{place}"
+        if group.id in names:
+            yield Warned(f"{at}/id", "duplicate_id", f"the class '{group.id}' is listed before; give each class its own id")
+        names.add(group.id)
+        for position, job in enumerate(group.jobs):
+            if job not in jobs:
+                yield Warned(f"{at}/jobs/{position}", "unknown_job", f"there is no job '{job}'; name one of the jobs or leave it out")
+            elif job in owner:
+                detail = f"job '{job}' is of class '{owner[job]}' already; leave it out of one of the two"
+                yield Warned(f"{at}/jobs/{position}", "job_in_two_classes", detail)
+            owner.setdefault(job, group.id)
 
 
 # ---------------------------------------------------------------- warnings

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from models.contract import Goal, Sense
 from models.placement.fragmentation import Free, cluster_fragmentation, task_classes
 from models.placement.schema import GoalName, Use
+from models.placement.sharing import sharing_metrics
 from models.vocabulary import Level
 
 if TYPE_CHECKING:
@@ -276,4 +277,4 @@ def metrics(tally: Tally, found: dict[str, float]) -> dict[str, float]:
         facts["fragmentation_gpus"] = found[GoalName.fragmentation]
     elif len(problem.nodes) * len(task_classes(problem)) <= FRAGMENTATION_WORK:
         facts["fragmentation_gpus"] = fragmentation(tally)
-    return facts
+    return facts | sharing_metrics(problem, tally.placed)

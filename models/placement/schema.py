@@ -148,6 +148,28 @@ class Tenant(Document):
     quota_gpus: Quantity | None = Field(default=None, description="Most GPUs (fractions counted as such); left out: no quota.")
 
 
+Logit = Annotated[float, Field(ge=-50, le=50, allow_inf_nan=False)]
+
+
+class SharingClass(Document):
+    """Jobs that bear company on a GPU alike, in logits of the speed that is left."""
+
+    id: Id
+    jobs: tuple[Id, ...] = Field(min_length=1, description="The jobs of the class; a job is of one class at most.")
+    sensitivity: Logit = Field(default=0.0, description="How well they bear others: a logit, larger is faster.")
+    pressure: Logit = Field(default=0.0, description="How little they trouble others: a logit, larger leaves them faster.")
+
+
+class Interference(Document):
+    """What jobs that share a GPU leave of each other's speed; told of a plan, not decided by.
+
+    Of a job a beside a job b the speed y, relative to alone, has logit(0.05 + 0.9 y) = level + sensitivity(a) + pressure(b).
+    """
+
+    level: Logit = Field(default=0.0, description="Logit of the usual speed of two jobs beside each other.")
+    classes: tuple[SharingClass, ...] = Field(min_length=1)
+
+
 class Problem(Document):
     """A cluster, its jobs, what may happen to running ones, and what the plan should be good at."""
 
@@ -164,6 +186,9 @@ class Problem(Document):
         default=None, description="Most jobs that may be evicted; left out: none in a repack, any number in a preemption."
     )
     power_cap_kw: PositiveQuantity | None = Field(default=None, description="Most power in kW that the nodes in use may draw together.")
+    interference: Interference | None = Field(
+        default=None, description="How sharing a GPU slows jobs down; plans are told what it does to them, and are not chosen by it."
+    )
     goals: tuple[GoalName, ...] = Field(default=(), description="Goals, the most important first; empty: the usual ones for the use.")
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, curve, explain, importing, keys, kinds, runs, serve, solve, verify, view
+from service.cli import backup, curve, explain, importing, keys, kinds, runs, runtime, serve, solve, validate, verify, view
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -35,6 +35,8 @@ app.command("schema")(kinds.schema)
 app.command("example")(kinds.example)
 app.add_typer(importing.app, name="import")
 app.add_typer(runs.app, name="runs")
+app.add_typer(runtime.app, name="runtime")
+app.command("validate")(validate.validate)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.add_typer(keys.app, name="keys")

@@ -1,4 +1,4 @@
-"""The reports of flow and tiering in a real browser: they load without errors and draw every link and every tier."""
+"""The reports of flow, tiering and fairshare in a real browser: they load without errors and draw every link, tier and GPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import networks
+from models.fairshare import examples as shares
+from models.fairshare.schema import Policy
 from models.flow import examples as flows
 from models.flow.network import Network, network_of
 from models.flow.schema import Objective
@@ -52,6 +54,19 @@ def test_a_tiering_is_drawn(name: str, tmp_path: Path) -> None:
     found, shapes = page(problem, tmp_path, ".use.tier")
     assert shapes == len(problem.tiers)
     assert all(tier.id in found for tier in problem.tiers)
+
+
+@pytest.mark.parametrize("name", list(shares.examples()))
+def test_a_division_of_gpu_time_is_drawn(name: str, tmp_path: Path) -> None:
+    problem = shares.examples()[name]
+    found, shapes = page(problem, tmp_path, ".lane")
+    assert shapes == sum(one.count for one in problem.accelerators)  # a lane for each GPU: the first leases
+    names = {*(one.id for one in problem.accelerators), *(one.id for one in problem.jobs), *(one.id for one in problem.tenants)}
+    assert all(name in found for name in names)
+    assert "None" not in re.sub(r"<script.*?</script>", "", found, flags=re.DOTALL)
+    # Behind a tenant's earlier job one waits: the page may not say that everybody has something.
+    assert ("Every job that rises first" in found) == (problem.policy is Policy.hierarchical)
+    assert ("the worst that the problem guards against" in found) == (problem.robust is not None)
 
 
 def crossed(network: Network) -> float:

@@ -162,3 +162,14 @@ def test_matched_amounts_fill_each_other() -> None:
         assert np.bincount(left, weights=amount, minlength=len(first)) == pytest.approx(first)
         assert np.bincount(right, weights=amount, minlength=len(second)) == pytest.approx(second)
         assert len(set(zip(left.tolist(), right.tolist(), strict=True))) == len(amount)
+
+
+def test_only_searches_that_use_a_plan_are_sent_one() -> None:
+    from models.flow.examples import wan
+    from models.flow.examples_design import design
+    from models.flow.examples_failures import protected, swept
+    from models.flow.examples_transfers import transfers
+    from models.flow.scale import starts_from
+
+    assert not starts_from(wan())
+    assert all(starts_from(one()) for one in (design, protected, swept, transfers))

@@ -63,7 +63,7 @@ def test_from_a_problem_to_all_that_is_known_of_its_plan(client: Client) -> None
     trace = client.trace(run.id)
     assert (trace[-1].incumbent, trace[-1].gap) == (run.objective, run.gap)
     assert "node_gpus" in client.model_mps(run.id)
-    with pytest.raises(NotFound, match="plans of kind placement have none"):
+    with pytest.raises(NotFound, match="its views are: sharing"):
         client.view(run.id, "loads")
     assert "succeeded" in client.log(run.id)
     events = list(client.events(run.id))

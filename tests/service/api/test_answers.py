@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select
 
+from models.contract import Kind
 from service.api import answers
 from service.errors import Unavailable
 from service.runs import tables
@@ -72,10 +73,13 @@ def test_every_link_of_a_run_leads_somewhere(house: House) -> None:
     assert {"metrics", "trace", "sensitivity", "plan"} <= set(run["links"])
 
 
-def test_a_view_that_is_not_there(house: House) -> None:
-    """A plan of this kind has no views; a name that could be none is refused before."""
+def test_a_view_that_is_not_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a kind with views those are told, of one without that it has none; a name that could be none is refused before."""
     run = house.run()["id"]
     house.end()
+    assert [view["name"] for view in house.get(f"/v1/runs/{run}/views").json()["views"]] == ["sharing"]
+    assert "its views are: sharing" in house.get(f"/v1/runs/{run}/views/loads").json()["detail"]
+    monkeypatch.setattr(Kind, "views", property(lambda _kind: {}))
     assert house.get(f"/v1/runs/{run}/views").json() == {"schema_version": 1, "run": run, "views": []}
     found = house.get(f"/v1/runs/{run}/views/loads")
     assert (found.status_code, found.json()["code"]) == (404, "unknown_view")

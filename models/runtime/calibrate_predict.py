@@ -1,0 +1,92 @@
+"""Predictions of a calibrated device: ``predict`` with curves, factors and context, and with intervals from held-out jobs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.runtime.calibrate import Calibration, work_of
+from models.runtime.calibrate_fit import Jobs
+from models.runtime.calibrate_scores import log_spread
+from models.runtime.calibrate_terms import CONTEXT_STARTS, CONTEXTS, context_amounts, job_amounts
+from models.runtime.operators import CLASSES, Work
+from models.runtime.predict import NORMAL_P90, Prediction, Quantiles, predict
+from models.runtime.uncertainty import Interval, interval
+
+if TYPE_CHECKING:
+    from models.program import Floats
+    from models.runtime.device import DeviceSpec
+    from models.runtime.job import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A prediction with its conformal interval; ``warnings`` are the calibration's own."""
+
+    prediction: Prediction
+    step: Interval
+    warnings: tuple[str, ...]
+
+
+def predicted(job: JobSpec, known: Calibration, work: Work | None = None, *, slow_down: float = 1.0) -> Calibrated:
+    """What ``job`` takes on the calibrated device; ``work`` is that of a traced job.
+
+    Raises ValueError as ``models.runtime.predict.predict`` does.
+    """
+    work = work_of(job, work)
+    plain = predict(job, _device_for(job, work, known), _as_measured(work, known), slow_down=slow_down)
+    amounts, doubts = job_amounts([job], [work], known.device, known.curves)
+    noise = np.hypot(known.scores.repeat_log_sd, doubts)
+    spread = float(log_spread(known.posterior, Jobs.plain(amounts), noise)[0])
+    step = interval(plain.step_s.p50, spread, known.scores, extrapolated=plain.extrapolated)
+    told = replace(
+        plain,
+        step_s=Quantiles(step.p10, step.p50, step.p90),
+        total_s=_total(job.steps * slow_down, step, plain.total_s.p50 - job.steps * slow_down * step.p50, known.scores.start_up_log_sd),
+        parts=_parts(plain.parts, job, work, known),
+        log_sd=spread,
+    )
+    return Calibrated(told, step, known.warnings)
+
+
+def _total(steps: float, step: Interval, before: float, before_sd: float) -> Quantiles:
+    """Start-up and all steps; their errors are independent, so what each reaches to either side adds up in squares."""
+    middle, factor = before + steps * step.p50, math.exp(NORMAL_P90 * before_sd)
+    low = math.hypot(steps * (step.p50 - step.p10), before * (1.0 - 1.0 / factor))
+    high = math.hypot(steps * (step.p90 - step.p50), before * (factor - 1.0))
+    return Quantiles(max(0.0, middle - low), middle, middle + high)
+
+
+def _parts(parts: dict[str, float], job: JobSpec, work: Work, known: Calibration) -> dict[str, float]:
+    """The parts of a step with its overhead told apart."""
+    found = {name: part for name, part in parts.items() if name != "step_overhead"}
+    return found | {one.value: part for one, part in zip(CONTEXTS, _context_s(job, work, known).tolist(), strict=True) if part > 0}
+
+
+def _context_s(job: JobSpec, work: Work, known: Calibration) -> Floats:
+    """Seconds (contexts,) of a step beside its operators."""
+    starts = np.array([CONTEXT_STARTS[one][0] for one in CONTEXTS])
+    return np.asarray(context_amounts(job, work, known.device) * starts * known.posterior.coefficients[len(CLASSES) :])
+
+
+def _as_measured(work: Work, known: Calibration) -> Work:
+    """Each operator called as many times more as the curves say that its shape takes longer."""
+    mean, _ = known.curves.at(work.operators)
+    return replace(work, operators=tuple(one.times(float(factor)) for one, factor in zip(work.operators, np.exp(mean), strict=True)))
+
+
+def _device_for(job: JobSpec, work: Work, known: Calibration) -> DeviceSpec:
+    """The device with the factors of its classes, and this job's context as the overhead of a step."""
+    factors = known.posterior.coefficients
+    coefficients = known.device.coefficients()
+    values = {"step_overhead_s": float(_context_s(job, work, known).sum())}
+    for cls, factor in zip(CLASSES, factors.tolist(), strict=False):
+        values |= {
+            path: coefficients[path].value * factor**power
+            for path, power in ((f"efficiency.{cls.value}", -1), (f"traffic.{cls.value}", 1), (f"overhead_s.{cls.value}", 1))
+            if path in coefficients
+        }
+    return known.device.with_values(values)
