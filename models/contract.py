@@ -22,6 +22,7 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
                     alike(problem, plan)      (optional: which ids share the reasons of the first of them);
+                    LEFT_OUT      (optional: the heading above those that ``why_not`` is told of; "Not in the plan" where it is left out);
                     repair_in(problem, rule, ids, amount, *, too_few)      (optional: repair_text with the problem's own numbers)
     views.py        VIEWS: dict[name, Callable[[Problem, Plan], document]]      (optional: other ways to look at a plan, each a plain
                     document of dictionaries, lists, strings, finite numbers and None; the web process loads it: no solver in it)
@@ -263,6 +264,11 @@ class Kind:
     def views(self) -> dict[str, Callable[[Any, Any], Any]]:
         """Other ways to look at a plan, by name; none for a kind without ``views.py``."""
         return dict(self.part("views").VIEWS) if self.has("views") else {}
+
+    @property
+    def left_out(self) -> str:
+        """What those have in common that ``why_not`` is told of."""
+        return str(getattr(self.part("explain"), "LEFT_OUT", "Not in the plan"))
 
     def alike(self, problem: Any, plan: Any) -> tuple[tuple[str, ...], ...]:  # noqa: ANN401
         """Ids that the plan leaves out for the same reasons, in groups: ``explain`` gives those of the first of each.

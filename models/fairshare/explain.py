@@ -18,7 +18,9 @@ from models.fairshare.verify import verify
 if TYPE_CHECKING:
     from models.fairshare.schema import Plan, Problem
 
-__all__ = ["CUT_COLUMNS", "FIRM_RULES", "alike", "explain", "repair_in", "repair_text", "rule_units", "subjects"]
+__all__ = ["CUT_COLUMNS", "FIRM_RULES", "LEFT_OUT", "alike", "explain", "repair_in", "repair_text", "rule_units", "subjects"]
+
+LEFT_OUT = "Less than under equal split, or late"
 
 
 def explain(problem: Problem, plan: Plan, subject: str | None = None, seconds: float = math.inf) -> tuple[Reason, ...]:

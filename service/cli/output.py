@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from models import catalogue
 from service.answers import bound_percent, summary
 from service.reasons import causes
 from service.wording import by_rule, few, found_by, words
@@ -65,7 +66,7 @@ def show_result(result: Result, written: Sequence[tuple[str, str]], alike: Seque
     if result.conflict is not None:
         _show_conflict(out, result.conflict)
     _show_changes(out, result.reasons)
-    _show_left_out(out, result.reasons, alike)
+    _show_left_out(out, catalogue.kind(result.kind).left_out, result.reasons, alike)
     for what, path in written:
         out.print(f"{what}: {escape(path)}", soft_wrap=True)
 
@@ -164,12 +165,12 @@ def _show_changes(out: Console, reasons: Iterable[Reason]) -> None:
             out.print("  the plan lists them all")
 
 
-def _show_left_out(out: Console, reasons: Iterable[Reason], alike: Sequence[tuple[str, ...]]) -> None:
+def _show_left_out(out: Console, heading: str, reasons: Iterable[Reason], alike: Sequence[tuple[str, ...]]) -> None:
     """What was left out by its first reason, the largest group first, each with one example."""
     found = causes(reasons, alike)
     if not found:
         return
-    table = Table(title=f"Not in the plan: {sum(cause.size for cause in found):,}", title_justify="left", title_style="bold")
+    table = Table(title=f"{heading}: {sum(cause.size for cause in found):,}", title_justify="left", title_style="bold")
     for name in ("because of", "how many", "known by", "for example"):
         table.add_column(name, justify="right" if name == "how many" else "left")
     for cause in found[:TOP_GROUPS]:

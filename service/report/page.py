@@ -46,6 +46,7 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
         gauge=_gauge(result),
         chart=chart(result.trace, result.certificate.goals[0], result.seconds) if result.certificate is not None else None,
         conflict=[(words(rule), few(names, MOST_NAMES)) for rule, names in by_rule(result.conflict.rules)] if result.conflict else [],
+        left_heading=_heading(result.kind),
         left_out=reasons.groups(result.reasons, drawing, _alike(problem, result)),
         others=reasons.others(result.reasons),
         phases=_phases(result),
@@ -56,6 +57,11 @@ def render(problem: Document, result: Result, before: Document | None = None) ->
 def _summary(kind: str) -> str:
     found = catalogue.kinds().get(kind)
     return found.summary if found is not None else ""
+
+
+def _heading(kind: str) -> str:
+    found = catalogue.kinds().get(kind)
+    return found.left_out if found is not None else "Not in the plan"
 
 
 def _alike(problem: Document, result: Result) -> tuple[tuple[str, ...], ...]:
