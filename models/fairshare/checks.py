@@ -13,6 +13,7 @@ import numpy as np
 
 from models.contract import Warned
 from models.fairshare.market import job_column, market_of, workload_column
+from models.repeated import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,25 +94,14 @@ def _wrong_length(at: str, found: int, count: int, leader: str) -> Warned:
 
 
 def _ids(problem: Problem) -> Iterator[Warned]:
-    yield from _repeated([one.id for one in problem.accelerators], "accelerators", "/accelerators/{}/id")
+    yield from repeated([one.id for one in problem.accelerators], "accelerators", "/accelerators/{}/id")
     at = "/workload_table/id/{}" if problem.workload_table is not None else "/workloads/{}/id"
-    yield from _repeated(workload_column(problem, "id"), "workloads", at)
-    yield from _repeated([one.id for one in problem.tenants], "tenants", "/tenants/{}/id")
+    yield from repeated(workload_column(problem, "id"), "workloads", at)
+    yield from repeated([one.id for one in problem.tenants], "tenants", "/tenants/{}/id")
     at = "/job_table/id/{}" if problem.job_table is not None else "/jobs/{}/id"
-    yield from _repeated(job_column(problem, "id"), "jobs", at)
+    yield from repeated(job_column(problem, "id"), "jobs", at)
     if problem.robust is not None:
-        yield from _repeated([one.id for one in problem.robust.scenarios], "scenarios", "/robust/scenarios/{}/id")
-
-
-def _repeated(names: Sequence[str], what: str, at: str) -> Iterator[Warned]:
-    if len(set(names)) == len(names):
-        return
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        first = seen.setdefault(name, place)
-        if first != place:
-            detail = f"the id '{name}' is already that of item {first}; give each of the {what} its own id"
-            yield Warned(at.format(place), "duplicate_id", detail)
+        yield from repeated([one.id for one in problem.robust.scenarios], "scenarios", "/robust/scenarios/{}/id")
 
 
 def _references(problem: Problem) -> Iterator[Warned]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.broken import Broken
 from models.fairshare.levels import job_levels
 from models.fairshare.market import market_of
 from models.fairshare.proof import proof_of
 from models.fairshare.schema import LEVEL_POLICIES, Policy
 from models.fairshare.tenants import starting_rates
-from models.fairshare.verify_broken import Broken
 from models.fairshare.verify_proof import proved_slack
 
 if TYPE_CHECKING:

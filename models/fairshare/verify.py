@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.contract import Verdict
+from models.broken import Broken
+from models.contract import Verdict, Violation
 from models.fairshare.division import division_of
 from models.fairshare.goals import goal_class, goal_names, goals, plain_name
 from models.fairshare.measures import measures, value_of
 from models.fairshare.schema import Rule
-from models.fairshare.verify_broken import Broken
 from models.fairshare.verify_proof import Slack, proved_slack
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _rules(problem: Problem, division: Division, broken: Broken) -> None:
     market = division.market
     jobs, accelerators = market.jobs, market.accelerators
     for ids, text in division.odd:
-        broken.add(Rule.runnable, ids, 1.0, "gangs", text)
+        broken.add(Violation(Rule.runnable, ids, 1.0, "gangs", text))
 
     def time(job: int) -> tuple[tuple[str, ...], str]:
         return (jobs.ids[job],), f"job '{jobs.ids[job]}' runs {division.time[job]:g} gangs on average, and there are {jobs.copies[job]:g}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.contract import TOLERANCE
+from models.contract import TOLERANCE, Violation
 from models.fairshare.levels import Levels, job_levels
 from models.fairshare.market import market_of
 from models.fairshare.proof import Proof, proof_of
@@ -22,10 +22,10 @@ from models.fairshare.tenants import rising_rates
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.broken import Broken
     from models.fairshare.market import Market
     from models.fairshare.schema import Plan, Problem
     from models.fairshare.schema_proof import Round
-    from models.fairshare.verify_broken import Broken
     from models.program import Floats, Ints
 
 LOWEST = 0.01  # levels are compared with at least this part of what equal split attains: near 0 nothing is relative
@@ -55,7 +55,7 @@ def proved_slack(problem: Problem, plan: Plan, speed: Floats, broken: Broken) ->
     hierarchical = problem.policy == "hierarchical"
     for number, one in enumerate(plan.rounds):
         if one.priority not in market.jobs.classes:
-            broken.add(Rule.fairness_proof, (), 1.0, "", f"round {number} is about priority {one.priority}, which no job has")
+            broken.add(Violation(Rule.fairness_proof, (), 1.0, "", f"round {number} is about priority {one.priority}, which no job has"))
     for priority in market.jobs.classes:
         rounds = [(number, one) for number, one in enumerate(plan.rounds) if one.priority == priority]
         _Climb(problem, priority, speed, slack, hierarchical=hierarchical).all_rounds(rounds, broken)
@@ -121,7 +121,7 @@ class _Climb:
         for number, one in rounds:
             fault = self._round(one)
             if fault is not None:
-                broken.add(Rule.fairness_proof, one.settled[:3], 1.0, "", f"round {number} {fault}")
+                broken.add(Violation(Rule.fairness_proof, one.settled[:3], 1.0, "", f"round {number} {fault}"))
                 return
 
     def _round(self, one: Round) -> str | None:

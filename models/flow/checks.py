@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.contract import Warned
+from models.repeated import repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.flow.schema import Problem, Transfer
     from models.program import Bools
@@ -96,15 +97,15 @@ def _shapes(problem: Problem) -> Iterator[Warned]:
 
 def _ids(problem: Problem) -> Iterator[Warned]:
     for part in _TABLES:
-        yield from _repeated(column(problem, part, "id"), part, lambda place, part=part: pointer(problem, part, place, "id"))  # type: ignore[misc]
-    yield from _repeated([one.id for one in problem.transfers], "transfers", lambda place: f"/transfers/{place}/id")
+        yield from repeated(column(problem, part, "id"), part, lambda place, part=part: pointer(problem, part, place, "id"))  # type: ignore[misc]
+    yield from repeated([one.id for one in problem.transfers], "transfers", lambda place: f"/transfers/{place}/id")
     for at, failures in _failures(problem):
         names = [one.id for one in failures]
-        yield from _repeated(names, "scenarios", lambda place, at=at: f"{at}/scenarios/{place}/id")  # type: ignore[misc]
+        yield from repeated(names, "scenarios", lambda place, at=at: f"{at}/scenarios/{place}/id")  # type: ignore[misc]
     for number, link in enumerate(problem.links):
         if len(link.modules) > 1:
             names = [one.id for one in link.modules]
-            yield from _repeated(names, "modules of a link", lambda place, number=number: f"/links/{number}/modules/{place}/id")  # type: ignore[misc]
+            yield from repeated(names, "modules of a link", lambda place, number=number: f"/links/{number}/modules/{place}/id")  # type: ignore[misc]
 
 
 def _failures(problem: Problem) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -112,16 +113,6 @@ def _failures(problem: Problem) -> Iterator[tuple[str, Sequence[Any]]]:
         yield "/failures", problem.failures.scenarios
     if problem.design is not None and problem.design.survive is not None:
         yield "/design/survive", problem.design.survive.scenarios
-
-
-def _repeated(names: Sequence[str], what: str, at: Callable[[int], str]) -> Iterator[Warned]:
-    if len(set(names)) == len(names):
-        return
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        first = seen.setdefault(name, place)
-        if first != place:
-            yield Warned(at(place), "duplicate_id", f"the id '{name}' is already that of item {first}; give each of the {what} its own id")
 
 
 def _ends(problem: Problem) -> Iterator[Warned]:

@@ -80,7 +80,7 @@ def plan_of_flows(network: Network, arc_flow: Floats) -> Plan:
 
 def start_routes(problem: Problem, plan: Plan) -> dict[str, dict[tuple[Any, ...], float]]:
     """The values of a plan by column."""
-    from models.flow.verify_broken import Broken
+    from models.broken import Broken
 
     setting, tally = setting_of(problem), tally_of(problem, plan)
     if setting.supplied:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.broken import Broken
 from models.contract import Verdict
 from models.flow.goals import goal_names, goals
-from models.flow.verify_broken import Broken
 
 if TYPE_CHECKING:
     from models.flow.schema import Plan, Problem

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.broken import Broken
 from models.contract import TOLERANCE, Verdict, Violation
 from models.flow.design import works_of
 from models.flow.design_routes import plans_after
 from models.flow.schema import Rule
 from models.flow.tally import tally_of
-from models.flow.verify_broken import Broken
 
 if TYPE_CHECKING:
     from models.flow.design import Works

@@ -26,9 +26,9 @@ from models.flow.shortest import shortest
 from models.flow.sums import sums
 
 if TYPE_CHECKING:
+    from models.broken import Broken
     from models.flow.network import Network, Traffic
     from models.flow.schema import FairLevel, LinkPrice, Plan, Problem
-    from models.flow.verify_broken import Broken
     from models.program import Bools, Floats, Ints
 
 NOTHING = 1e-12  # a rise is divided by a distance: relative to the largest price, below this it is no distance

@@ -13,10 +13,10 @@ from models.flow.schema import Objective, Rule
 from models.flow.sums import sums
 
 if TYPE_CHECKING:
+    from models.broken import Broken
     from models.flow.network import Network
     from models.flow.schema import Plan, Problem
     from models.flow.tally import Tally
-    from models.flow.verify_broken import Broken
     from models.program import Floats, Ints
 
 THROUGH = 1e-3  # of what flows through a node, that counts with its supply as the side of a balance

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.contract import Warned
+from models.repeated import repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.program import Bools, Ints
     from models.tiering.schema import Problem
@@ -71,27 +72,15 @@ def _lengths(problem: Problem) -> Iterator[Warned]:
 
 
 def _ids(problem: Problem) -> Iterator[Warned]:
-    yield from _twice((tier.id for tier in problem.tiers), "/tiers/{}/id", "tiers")
-    yield from _twice((one.id for one in problem.objects), "/objects/{}/id", "objects")
+    yield from repeated((tier.id for tier in problem.tiers), "tiers", "/tiers/{}/id")
+    yield from repeated((one.id for one in problem.objects), "objects", "/objects/{}/id")
     table = problem.object_table
     if table is not None and table.id is not None:
-        yield from _twice(table.id, "/object_table/id/{}", "objects")
-    yield from _twice((reader.id for reader in problem.readers), "/readers/{}/id", "readers")
+        yield from repeated(table.id, "objects", "/object_table/id/{}")
+    yield from repeated((reader.id for reader in problem.readers), "readers", "/readers/{}/id")
     for place, goal in enumerate(problem.goals):
         if goal in problem.goals[:place]:
             yield Warned(f"/goals/{place}", "duplicate_goal", f"the goal '{goal.value}' is given twice; leave one of them out")
-
-
-def _twice(names: Iterable[str], pointer: str, part: str) -> Iterator[Warned]:
-    names = tuple(names)
-    if len(set(names)) == len(names):
-        return
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        first = seen.setdefault(name, place)
-        if first != place:
-            detail = f"the id '{name}' is already that of item {first}; give each of the {part} its own id"
-            yield Warned(pointer.format(place), "duplicate_id", detail)
 
 
 def _references(problem: Problem) -> Iterator[Warned]:

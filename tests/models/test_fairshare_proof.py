@@ -19,7 +19,7 @@ from models.fairshare.schema import Plan, Policy, Problem, Share
 from models.fairshare.schema_proof import Bad, Piece, Price, Round, Worth
 from models.fairshare.tenants import starting_rates
 from models.fairshare.verify import verify
-from models.fairshare.verify_broken import Broken
+from models.broken import Broken
 from models.fairshare.verify_proof import hedged_speed, proved_slack
 from models.program import Floats
 from tests.models.fairshare_problems import BUDGETED, random_problem
