@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from models.broken import Broken
 from models.contract import Verdict
 from models.fairshare.division import division_of
 from models.fairshare.heuristic import heuristic
@@ -19,7 +20,6 @@ from models.fairshare.schema import Plan, Policy, Problem, Share
 from models.fairshare.schema_proof import Bad, Piece, Price, Round, Worth
 from models.fairshare.tenants import starting_rates
 from models.fairshare.verify import verify
-from models.broken import Broken
 from models.fairshare.verify_proof import hedged_speed, proved_slack
 from models.program import Floats
 from tests.models.fairshare_problems import BUDGETED, random_problem
