@@ -43,19 +43,23 @@ class CurvePoint:
     no_plan: bool = False
 
 
+class NoCurveError(LookupError):
+    """A kind has no quantity that could be varied."""
+
+
 class WrongPointError(RuntimeError):
     """A plan behind a point does not keep the rules, or is worth something else: a fault of ours."""
 
 
 def curve(problem: Document, name: str, values: Sequence[float], limits: Limits) -> list[CurvePoint]:
-    """The points at ``values`` of what varies of ``name`` (of tiering: a tier's capacity in GiB), in their order.
+    """The points at ``values`` of the quantity that the kind varies of ``name``, in their order.
 
     ``limits.time_limit_s`` is for all together; values that it does not suffice for have a point that knows nothing. Raises KeyError for
-    a name that nothing has, and NotImplementedError for a kind without curves.
+    a name that nothing has, and NoCurveError for a kind without curves.
     """
     kind = kind_of(problem)
     if not kind.has("curve"):
-        raise NotImplementedError(f"{kind.name} has no curve")
+        raise NoCurveError(f"{kind.name} has no curve")
     part = kind.part("curve")
     part.varied(problem, name, 0.0)  # the name is looked up before anything is solved
     deadline = Deadline.after(limits.time_limit_s)

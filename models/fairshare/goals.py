@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from models.contract import Goal, Sense
 from models.fairshare.market import market_of
+from models.goal_classes import in_classes, named_class, plain_name
 
 if TYPE_CHECKING:
     from models.fairshare.schema import Problem
+
+__all__ = ["goal_class", "goal_names", "goals", "plain_name", "sense_of"]
 
 _SENSES = {
     "fair_share": Sense.maximise,
@@ -33,11 +36,7 @@ _BY_POLICY = {
 
 def goal_names(problem: Problem) -> tuple[str, ...]:
     """The names of the goals, the most important first; ``throughput[2]`` is that of priority 2 where there are several priorities."""
-    names = _BY_POLICY[problem.policy]
-    classes = market_of(problem).jobs.classes
-    if len(classes) <= 1:
-        return names
-    return tuple(f"{name}[{priority}]" for priority in classes for name in names)
+    return in_classes(_BY_POLICY[problem.policy], market_of(problem).jobs.classes)
 
 
 def goals(problem: Problem) -> tuple[Goal, ...]:
@@ -50,12 +49,7 @@ def sense_of(name: str) -> Sense:
     return _SENSES[plain_name(name)]
 
 
-def plain_name(name: str) -> str:
-    """``throughput`` for ``throughput[2]``."""
-    return name.partition("[")[0]
-
-
 def goal_class(problem: Problem, name: str) -> int:
     """The priority that a goal is about: the one in its name, or the only one."""
-    _, bracket, rest = name.partition("[")
-    return int(rest[:-1]) if bracket else market_of(problem).jobs.classes[0]
+    told = named_class(name)
+    return told if told is not None else market_of(problem).jobs.classes[0]

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from models.contract import Goal, Sense
 from models.flow.network import traffic_of
+from models.goal_classes import in_classes, named_class, plain_name
 
 if TYPE_CHECKING:
     from models.flow.schema import Problem
+
+__all__ = ["goal_class", "goal_names", "goals", "plain_name", "sense_of"]
 
 _SENSES = {
     "cost": Sense.minimise,
@@ -43,9 +46,7 @@ def goal_names(problem: Problem) -> tuple[str, ...]:
         return ("loss_cvar",)
     names = _BY_OBJECTIVE[problem.objective]
     classes = traffic_of(problem).classes
-    if len(classes) <= 1:
-        return names
-    return tuple(f"{name}[{priority}]" for priority in classes for name in names)
+    return in_classes(names, classes)
 
 
 def goals(problem: Problem) -> tuple[Goal, ...]:
@@ -59,15 +60,7 @@ def sense_of(name: str) -> Sense:
     return _SENSES[plain_name(name)]
 
 
-def plain_name(name: str) -> str:
-    """``throughput`` for ``throughput[2]``."""
-    return name.partition("[")[0]
-
-
 def goal_class(problem: Problem, name: str) -> int:
     """The priority that a goal is about: the one in its name, or the only one (0 for supplies)."""
-    _, bracket, rest = name.partition("[")
-    if bracket:
-        return int(rest[:-1])
-    classes = traffic_of(problem).classes
-    return classes[0] if classes else 0
+    told = named_class(name)
+    return told if told is not None else next(iter(traffic_of(problem).classes), 0)

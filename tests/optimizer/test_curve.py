@@ -11,7 +11,7 @@ from models.catalogue import kinds
 from models.tiering import curve as short_way
 from models.tiering.examples import examples
 from optimizer import curve as driver
-from optimizer.curve import WrongPointError, curve
+from optimizer.curve import NoCurveError, WrongPointError, curve
 from optimizer.limits import Limits
 from optimizer.result import Outcome
 from optimizer.solve import solve
@@ -74,7 +74,7 @@ def test_what_cannot_be_varied_is_refused_before_anything_is_solved(monkeypatch:
     with pytest.raises(KeyError):
         curve(objects(10, 5, 1), "tape", [1.0], LIMITS)
     other = kinds()["placement"].part("schema").example()
-    with pytest.raises(NotImplementedError, match="placement has no curve"):
+    with pytest.raises(NoCurveError, match="placement has no curve"):
         curve(other, "x", [1.0], LIMITS)
 
 
