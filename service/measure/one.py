@@ -6,13 +6,11 @@ The order: ``job`` (a JobSpec), ``device`` (cpu or cuda), ``core``, ``threads``,
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from service.measure.disturbance import accounts, load_between
-from service.measure.process import clock_of, device_memory, failure, peak_gib, resident_gib, settle, since_start
+from service.measure.process import answer_order, clock_of, device_memory, peak_gib, resident_gib, settle_order, since_start
 from service.measure.timing import once, timed
 
 if TYPE_CHECKING:
@@ -21,14 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Reads the order, does it, answers; a job that fails is an answer too."""
-    order = json.load(sys.stdin)
-    settle(order["core"], order["memory_gib"])
-    try:
-        answer = measured(order)
-    except Exception as error:  # noqa: BLE001  (whatever goes wrong in a job is a row with its reason)
-        answer = failure(error)
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    answer_order(settle_order, measured)
 
 
 def measured(order: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
 from service.measure.disturbance import Accounts, accounts, load_between
-from service.measure.process import clock_of, device_memory, failure, settle
+from service.measure.process import answer_order, clock_of, device_memory, failure, settle_order
 from service.measure.timing import timed
 
 WINDOW_S = 0.5  # of others' load: the kernel's accounts are in ticks of 10 ms, too coarse for one operator
@@ -17,14 +15,7 @@ WINDOW_S = 0.5  # of others' load: the kernel's accounts are in ticks of 10 ms, 
 
 def main() -> None:
     """Reads the order, measures one operator after the other, answers."""
-    order = json.load(sys.stdin)
-    settle(order["core"], order["memory_gib"])
-    try:
-        answer: dict[str, Any] = {"operators": measured(order)}
-    except Exception as error:  # noqa: BLE001  (whatever goes wrong is a row with its reason)
-        answer = failure(error)
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    answer_order(settle_order, lambda order: {"operators": measured(order)})
 
 
 def measured(order: dict[str, Any]) -> list[dict[str, Any]]:

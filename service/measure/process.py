@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from service.measure.timing import DeviceClock, HostOnly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GIB = 2.0**30
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "std::bad_alloc", "could not create a primitive")
@@ -116,3 +121,20 @@ def failure(error: BaseException) -> dict[str, str]:
     elif type(error).__name__ == "UnmeasurableError":
         reason = "unmeasurable"
     return {"reason": reason, "message": text}
+
+
+def answer_order(prepare: Callable[[dict[str, Any]], None], work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Reads the order from standard input, prepares the process, works, and answers in one line; work that fails is an answer too."""
+    order = json.load(sys.stdin)
+    prepare(order)
+    try:
+        answer = work(order)
+    except Exception as error:  # noqa: BLE001  (whatever goes wrong in a job is a row with its reason)
+        answer = failure(error)
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def settle_order(order: dict[str, Any]) -> None:
+    """Settles the process on the order's ``core`` with its ``memory_gib``."""
+    settle(order["core"], order["memory_gib"])

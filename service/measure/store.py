@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROWS, MACHINE = "rows.jsonl", "machine.json"
 _ANY: TypeAdapter[AnyRow] = TypeAdapter(AnyRow)
+Row = TypeVar("Row")
 
 
 class StoredRowsError(ValueError):
@@ -90,12 +91,17 @@ class Store:
 
 def read_rows(path: Path) -> Iterator[AnyRow]:
     """The rows of a file of JSON lines; raises StoredRowsError."""
+    return stored(path, _ANY)
+
+
+def stored(path: Path, form: TypeAdapter[Row]) -> Iterator[Row]:
+    """The rows of a file of JSON lines; a last line that was cut off is left out. Raises StoredRowsError for any other bad line."""
     lines = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield _ANY.validate_json(line)
+            yield form.validate_json(line)
         except ValidationError as error:
             if number == len(lines):  # no newline after it: the run was cut off while it wrote
                 return

@@ -6,12 +6,10 @@ The order: ``job`` (a JobSpec with its steps), ``device`` (cpu or cuda), ``cores
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-from service.measure.process import clock_of, failure, since_start
+from service.measure.process import answer_order, clock_of, since_start
 from service.measure.timing import once
 
 if TYPE_CHECKING:
@@ -20,15 +18,12 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Reads the order, runs the job, answers; a job that fails is an answer too."""
-    order = json.load(sys.stdin)
+    answer_order(_pin, ran)
+
+
+def _pin(order: dict[str, Any]) -> None:
     if order["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, order["cores"])
-    try:
-        answer: dict[str, Any] = ran(order)
-    except Exception as error:  # noqa: BLE001  (whatever goes wrong in a job is a row with its reason)
-        answer = failure(error)
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 def ran(order: dict[str, Any]) -> dict[str, Any]:

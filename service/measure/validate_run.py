@@ -19,13 +19,14 @@ from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from models.runtime.records import ForeignLoad
 from models.vocabulary import Count, Document, Quantity
 from service.measure.disturbance import FEWEST_REPEATS, accounts, judged, load_between
 from service.measure.process import environment
 from service.measure.runner import read_answer
+from service.measure.store import stored
 from service.measure.validate_devices import Device
 from service.measure.validate_frozen import FrozenError, Policy
 
@@ -275,17 +276,8 @@ def disturbances(before: Accounts, after: Accounts, done: Sequence[Finished], de
 
 
 def read_ran(path: Path) -> Iterator[AnyRan]:
-    """The rows of what ran; a last line that was cut off is left out. Raises ValueError for any other bad line."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _ANY.validate_json(line)
-        except ValidationError as error:
-            if number == len(lines):
-                return
-            raise ValueError(f"{path}: line {number}: {error.errors()[0]['msg']}; remove the line") from None
+    """The rows of what ran; a last line that was cut off is left out. Raises StoredRowsError for any other bad line."""
+    return stored(path, _ANY)
 
 
 def _add(path: Path, row: AnyRan) -> None:
