@@ -1,8 +1,8 @@
 """The runtime model on public measurements: ``python -m benchmarks.runtime_public`` evaluates all and saves a dated file.
 
-What is fitted and what is tested is said in each part: ``runtime_public_steps`` (Sia and Pollux), ``runtime_public_pairs`` and
-``runtime_public_transfer`` (Gavel), ``runtime_public_sizes`` (Lambda, MLPerf). Parts whose data is not on this machine are left out and
-named.
+What is fitted and what is tested is said in each part: ``runtime_public_steps`` (Sia and Pollux), ``runtime_public_pairs``,
+``runtime_public_transfer`` and ``runtime_public_limits`` (Gavel), ``runtime_public_sizes`` (Lambda, MLPerf). Parts whose data is not on
+this machine are left out and named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, runtime_public_pairs, runtime_public_sizes, runtime_public_steps, runtime_public_transfer
+from benchmarks import (
+    machine,
+    runtime_public_limits,
+    runtime_public_pairs,
+    runtime_public_sizes,
+    runtime_public_steps,
+    runtime_public_transfer,
+)
 from benchmarks.run import RESULTS, free_name, save
 from benchmarks.runtime_public_data import AbsentDataError, gavel, lambda_kinds, lambda_machines, mlperf_minutes, step_runs
 
@@ -34,6 +41,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "steps": lambda: runtime_public_steps.evaluate(step_runs()),
     "pairs": lambda: runtime_public_pairs.evaluate(gavel()),
     "transfer": lambda: runtime_public_transfer.evaluate(gavel().speeds),
+    "transfer_limits": lambda: runtime_public_limits.evaluate(gavel().speeds),
     "lambda": lambda: runtime_public_sizes.evaluate_lambda(lambda_machines(), lambda_kinds()),
     "mlperf": lambda: runtime_public_sizes.evaluate_mlperf(mlperf_minutes()),
 }

@@ -16,7 +16,9 @@ from models.runtime.pollux import log_ridge, no_communication, pollux
 from models.runtime.scaling import Key, Scaling, choose_form, fit
 
 if TYPE_CHECKING:
-    from models.program import Floats
+    from collections.abc import Mapping
+
+    from models.program import Bools, Floats
     from models.runtime.scaling_law import Runs
 
 MOST_FITTED = 4  # GPUs
@@ -38,7 +40,7 @@ def evaluate(groups: dict[Key, Runs]) -> dict[str, Any]:
         "rule": f"fitted on rows with at most {MOST_FITTED} GPUs, tested on all rows with more; mean of |predicted / measured - 1|",
         "form": {"waiting": str(form.waiting), "hops": str(form.hops)},
         "form_errors_inside_the_fitted_rows": {f"{one.waiting}, {one.hops}": rounded(error) for one, error in inner.items()},
-        "widening_of_intervals": rounded(next(iter(models.values())).widening),
+        "widening_of_intervals": {cluster: rounded(model.widening) for (_, cluster), model in (everything | models).items()},
         "without_azure": result | {"noise_floor": noise_floor({key: groups[key] for key in main})},
         "azure": _compared(apart, fitted, everything) | {"noise_floor": noise_floor({key: groups[key] for key in apart})},
         "rows": {f"{job} {cluster}": [len(fitted[job, cluster]), len(asked.get((job, cluster), ()))] for job, cluster in groups},
@@ -51,21 +53,23 @@ def _compared(asked: dict[Key, Runs], fitted: dict[Key, Runs], models: dict[Key,
     errors = {"ours": {key: relative_errors(one.p50_s, asked[key].step_s) for key, one in predictions.items()}}
     for name, baseline in BASELINES.items():
         errors[name] = {key: relative_errors(baseline(fitted[key])(runs), runs.step_s) for key, runs in asked.items()}
-    covered = np.concatenate([(one.p10_s <= asked[key].step_s) & (asked[key].step_s <= one.p90_s) for key, one in predictions.items()])
+    inside = {key: (one.p10_s <= asked[key].step_s) & (asked[key].step_s <= one.p90_s) for key, one in predictions.items()}
     return {
         "all": {name: described(found) for name, found in errors.items()},
         "by_cluster": {name: _means(found, 1) for name, found in errors.items()},
         "by_job": {name: _means(found, 0) for name, found in errors.items()},
         "by_job_and_cluster": {f"{job} {cluster}": rounded(float(found.mean())) for (job, cluster), found in errors["ours"].items()},
         "by_gpus": _by_gpus(errors["ours"], asked),
-        "covered_by_p10_p90": rounded(float(covered.mean())),
+        "covered_by_p10_p90": rounded(float(np.concatenate(list(inside.values())).mean())),
+        "covered_in_the_mean_of_groups": rounded(float(np.mean([found.mean() for found in inside.values()]))),
+        "covered_by_cluster": _means(inside, 1),
         "flagged_as_extrapolation": rounded(float(np.concatenate([one.extrapolated for one in predictions.values()]).mean())),
         "median_p90_over_p10": rounded(float(np.median(np.concatenate([one.p90_s / one.p10_s for one in predictions.values()])))),
     }
 
 
-def _means(errors: dict[Key, Floats], part: int) -> dict[str, float]:
-    collected: dict[str, list[Floats]] = defaultdict(list)
+def _means(errors: Mapping[Key, Floats | Bools], part: int) -> dict[str, float]:
+    collected: dict[str, list[Floats | Bools]] = defaultdict(list)
     for key, found in errors.items():
         collected[key[part]].append(found)
     return {name: rounded(float(np.concatenate(found).mean())) for name, found in collected.items()}

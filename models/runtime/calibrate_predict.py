@@ -15,6 +15,7 @@ from models.runtime.calibrate_terms import CONTEXT_STARTS, CONTEXTS, context_amo
 from models.runtime.operators import CLASSES, Work
 from models.runtime.predict import NORMAL_P90, Prediction, Quantiles, predict
 from models.runtime.uncertainty import Interval, interval
+from models.runtime.whole_jobs import Doubts, Parts, percentiles
 
 if TYPE_CHECKING:
     from models.program import Floats
@@ -31,10 +32,13 @@ class Calibrated:
     warnings: tuple[str, ...]
 
 
-def predicted(job: JobSpec, known: Calibration, work: Work | None = None, *, slow_down: float = 1.0) -> Calibrated:
+def predicted(
+    job: JobSpec, known: Calibration, work: Work | None = None, *, slow_down: float = 1.0, slow_down_log_sd: float = 0.0
+) -> Calibrated:
     """What ``job`` takes on the calibrated device; ``work`` is that of a traced job.
 
-    Raises ValueError as ``models.runtime.predict.predict`` does.
+    ``slow_down_log_sd``: the standard deviation of the slow-down's logarithm from job to job. Raises ValueError as
+    ``models.runtime.predict.predict`` does.
     """
     work = work_of(job, work)
     plain = predict(job, _device_for(job, work, known), _as_measured(work, known), slow_down=slow_down)
@@ -42,22 +46,18 @@ def predicted(job: JobSpec, known: Calibration, work: Work | None = None, *, slo
     noise = np.hypot(known.scores.repeat_log_sd, doubts)
     spread = float(log_spread(known.posterior, Jobs.plain(amounts), noise)[0])
     step = interval(plain.step_s.p50, spread, known.scores, extrapolated=plain.extrapolated)
+    running = job.steps * slow_down * step.p50
+    parts = Parts(np.array([plain.total_s.p50 - job.steps * slow_down * plain.step_s.p50]), np.array([running]), np.zeros(1))
+    unsure = Doubts(known.scores.start_up_log_sd, math.log(step.p90 / step.p50) / NORMAL_P90 if step.p50 > 0 else 0.0, slow_down_log_sd)
+    total = percentiles(parts, unsure)
     told = replace(
         plain,
         step_s=Quantiles(step.p10, step.p50, step.p90),
-        total_s=_total(job.steps * slow_down, step, plain.total_s.p50 - job.steps * slow_down * step.p50, known.scores.start_up_log_sd),
+        total_s=Quantiles(*(float(one[0]) for one in total)),
         parts=_parts(plain.parts, job, work, known),
         log_sd=spread,
     )
     return Calibrated(told, step, known.warnings)
-
-
-def _total(steps: float, step: Interval, before: float, before_sd: float) -> Quantiles:
-    """Start-up and all steps; their errors are independent, so what each reaches to either side adds up in squares."""
-    middle, factor = before + steps * step.p50, math.exp(NORMAL_P90 * before_sd)
-    low = math.hypot(steps * (step.p50 - step.p10), before * (1.0 - 1.0 / factor))
-    high = math.hypot(steps * (step.p90 - step.p50), before * (factor - 1.0))
-    return Quantiles(max(0.0, middle - low), middle, middle + high)
 
 
 def _parts(parts: dict[str, float], job: JobSpec, work: Work, known: Calibration) -> dict[str, float]:

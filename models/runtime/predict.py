@@ -111,12 +111,18 @@ def many_step_seconds(works: Sequence[Work], device: DeviceSpec) -> Floats:
     return np.asarray(sums + device.step_overhead_s.value)
 
 
-def predict(job: JobSpec, device: DeviceSpec, work: Work | None = None, *, slow_down: float = 1.0) -> Prediction:
+def predict(
+    job: JobSpec, device: DeviceSpec, work: Work | None = None, *, slow_down: float = 1.0, slow_down_log_sd: float = 0.0
+) -> Prediction:
     """The prediction for ``job`` on devices of this type; ``work`` is that of a traced job, left out for families.
 
-    ``slow_down`` is what jobs that share the device cost, at least 1. Raises ValueError for a slow-down below 1, a traced job
-    without work, a device that does not describe an operator class or precision, or links that do not join the job's devices.
+    ``slow_down`` is what jobs that share the device cost, at least 1, and ``slow_down_log_sd`` the standard deviation of its logarithm from
+    job to job: it widens the whole run, not the step, which is that of the job alone. Raises ValueError for a slow-down below 1 or a spread
+    below 0, a traced job without work, a device that does not describe an operator class or precision, or links that do not join the job's
+    devices.
     """
+    if not 0.0 <= slow_down_log_sd < math.inf:
+        raise ValueError(f"the spread of a slow-down is a number of at least 0, not {slow_down_log_sd}")
     if not slow_down >= 1.0:
         raise ValueError(f"a slow-down is at least 1, not {slow_down}: it multiplies the time of a job alone")
     work = closed_form(job) if work is None else work
@@ -129,6 +135,7 @@ def predict(job: JobSpec, device: DeviceSpec, work: Work | None = None, *, slow_
     running = job.steps * step * slow_down
     reasons = unseen(job, rows, seconds, device)
     step_sd, total_sd = _log_sds(job, device, rows, seconds, (step, slow_down, start_up), waits="input_wait" in parts, new=bool(reasons))
+    total_sd = math.hypot(total_sd, slow_down_log_sd * running / (before + running) if running > 0 else 0.0)
     return Prediction(
         step_s=Quantiles.lognormal(step, step_sd),
         total_s=Quantiles.lognormal(before + running, total_sd),

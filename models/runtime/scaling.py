@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.runtime.conformal import conformal_quantile
+from models.runtime.conformal import enough, group_quantile, group_quantile_or_widest, stands_out
 from models.runtime.scaling_fit import Belief, Estimate, most_probable, slopes
 from models.runtime.scaling_law import COMPUTING, FORMS, PARAMETERS, Form, Runs, Shapes
 
@@ -28,8 +28,7 @@ POOLING_ROUNDS = 2
 LEAST_SPREAD = 0.3  # however well other groups agree, a parameter may differ by a third here
 LEVEL = 0.8  # p10 to p90
 NORMAL_80 = 1.28155
-ENOUGH_RUNS = 30  # of one cluster, to widen its intervals by them alone
-UNTESTED = 2.0  # by how much intervals are widened where no run can test them
+UNTESTED = 2.0  # by how much intervals are widened at least where too few groups can test them
 
 _SPREAD = np.array([3.0, 3.0, 0.7, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0])  # of the log parameters, before anything else is known
 
@@ -51,7 +50,7 @@ class Prediction:
 class Scaling:
     """The fitted law of one job on one cluster: the form, its log parameters, and how much wider intervals are than their own model.
 
-    ``widening`` is that of the cluster; ``tested``: runs have told it.
+    ``widening`` is that of the cluster; ``tested``: enough jobs and clusters have told it.
     """
 
     form: Form
@@ -103,17 +102,19 @@ def fit(groups: Mapping[Key, Runs], form: Form | None = None) -> dict[Key, Scali
 
 
 def _widening(scores: Mapping[Key, Floats], cluster: str) -> tuple[float, bool]:
-    """By how much intervals on a cluster are widened, and whether runs have tested that.
+    """By how much intervals on a cluster are widened, and whether enough groups have tested that.
 
-    As much as the scores of all runs say, and more where those of the cluster, if there are enough, say so (conformal by category: Vovk et
-    al., 2005, section 4.5): a noisy cluster is not judged by the quiet ones.
+    Each (job, cluster) is one group of scores, however many runs it has: what the law leaves is much the same for all runs of a group. A
+    cluster whose groups stand out is judged by its own too (conformal by category: Vovk et al., 2005, section 4.5): a noisy cluster is not
+    judged by the quiet ones.
     """
     every = list(scores.values())
     own = [found for (_, place), found in scores.items() if place == cluster]
-    judged = [every, own] if sum(map(len, own)) >= ENOUGH_RUNS else [every]
-    quantiles = [conformal_quantile(np.concatenate(found), LEVEL) if found else np.inf for found in judged]
-    quantile = max(quantiles)
-    return (max(1.0, quantile / NORMAL_80), True) if np.isfinite(quantile) else (UNTESTED, False)
+    others = [found for (_, place), found in scores.items() if place != cluster]
+    quantile = group_quantile_or_widest(every, LEVEL, UNTESTED * NORMAL_80)
+    if enough(len(own), LEVEL) and stands_out(own, others, LEVEL):
+        quantile = max(quantile, group_quantile(own, LEVEL))
+    return max(1.0, quantile / NORMAL_80), enough(len(every), LEVEL)
 
 
 def choose_form(groups: Mapping[Key, Runs], forms: tuple[Form, ...] = FORMS) -> tuple[Form, dict[Form, float]]:

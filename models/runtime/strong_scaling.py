@@ -6,22 +6,28 @@
 - Weak scaling, the batch per GPU fixed: ``samples/s(N) = N * rate / (1 + ring * 2 (N - 1) / N)``: a ring's bandwidth term beside computing.
 
 All coefficients are positive and fitted by ``models.runtime.scaling_fit`` with the beliefs below: one or two sizes are enough for a
-number, not for certainty.
+number, not for certainty. How far a law is off beyond the sizes it was fitted to, its own runs cannot show: other cases, whose larger sizes
+were measured, do (``scores``, ``Curve.widened``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.runtime.conformal import group_quantile_or_widest
 from models.runtime.scaling_fit import Belief, Estimate, Law, most_probable, slopes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.program import Bools, Floats
 
+LEVEL = 0.8  # p10 to p90
 NORMAL_80 = 1.28155
+UNTESTED = 2.0  # by how much intervals are widened where no other case tells
 NOISE = {"strong": 0.06, "weak": 0.03}  # of one size: run to run in MLPerf Training, machine to machine in Lambda's tables
 SHARES = (0.03, 0.01)  # of the time at the largest size measured: serial, and each doubling
 RING = 0.05  # of computing
@@ -40,23 +46,47 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A fitted law over the number of accelerators; ``weak``: samples/s that grow, else a time that falls."""
+    """A fitted law over the number of accelerators; ``weak``: samples/s that grow, else a time that falls.
+
+    ``widening``: how much wider p10 to p90 is than the fit itself thinks; it grows by the root of one and the doublings beyond ``most``.
+    """
 
     weak: bool
     estimate: Estimate
     least: float
     most: float
+    widening: float = UNTESTED
 
     def predict(self, accelerators: Floats) -> Predicted:
         """The value on so many accelerators (R,) >= 1; raises ValueError for fewer."""
         _require_sizes(accelerators)
+        middle, spread = self._log_values(accelerators)
+        margin = NORMAL_80 * self.widening * spread
+        outside = (accelerators < self.least) | (accelerators > self.most)
+        return Predicted(np.exp(middle - margin), np.exp(middle), np.exp(middle + margin), np.asarray(outside))
+
+    def scores(self, accelerators: Floats, values: Floats) -> Floats:
+        """How many of its own standard deviations the law is off on measured values (R,) it was not fitted to; raises as fitting does."""
+        _require(accelerators, values)
+        middle, spread = self._log_values(accelerators)
+        return np.asarray(np.abs(np.log(values) - middle) / spread)
+
+    def widened(self, others: Sequence[Floats]) -> Curve:
+        """The curve with intervals as wide as the scores of other cases ask for.
+
+        ``others``: an array of ``scores`` for each group of cases that resemble each other (one task, one benchmark); none is of the
+        group of this curve. With fewer than 4 groups the worst of them counts, and ``UNTESTED`` at least.
+        """
+        quantile = group_quantile_or_widest(others, LEVEL, UNTESTED * NORMAL_80)
+        return replace(self, widening=max(1.0, quantile / NORMAL_80))
+
+    def _log_values(self, accelerators: Floats) -> tuple[Floats, Floats]:
+        """Median and standard deviation (R,) of the logarithm, before any widening."""
         law = _weak(accelerators) if self.weak else _strong(accelerators)
         slope = slopes(law, self.estimate.mean)
         noise = NOISE["weak" if self.weak else "strong"]
-        spread = np.sqrt(np.einsum("rk,kl,rl->r", slope, self.estimate.covariance, slope) + noise**2)
-        middle, margin = law(self.estimate.mean), NORMAL_80 * spread
-        outside = (accelerators < self.least) | (accelerators > self.most)
-        return Predicted(np.exp(middle - margin), np.exp(middle), np.exp(middle + margin), np.asarray(outside))
+        own = np.sqrt(np.einsum("rk,kl,rl->r", slope, self.estimate.covariance, slope) + noise**2)
+        return law(self.estimate.mean), own * np.sqrt(1.0 + np.log2(np.maximum(1.0, accelerators / self.most)))
 
 
 def time_to_train(accelerators: Floats, minutes: Floats) -> Curve:

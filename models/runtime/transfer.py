@@ -8,9 +8,9 @@ Where the same GPU type is known in its other placement (consolidated or spread 
 placement does on the other GPU types, and one-GPU jobs, which no placement touches, have neither level nor own part. Otherwise the base is
 the mean over the other GPU types in that placement, and the contrast the first principal component of how they differ (one factor of a
 probabilistic principal component analysis: Tipping & Bishop, 1999). ``own`` is normal, alike for jobs of one family that are near in batch
-and number of GPUs; its variances are those under which the contrast itself is most probable, so only other devices are asked. Which jobs to
-measure is asked of other devices only, too: those after which the sum of all jobs' standard deviations is least (V-optimal design:
-Pukelsheim, "Optimal design of experiments", 1993).
+and number of GPUs, and for all gangs (links differ between devices as processors do); its variances are those under which the contrast
+itself is most probable, so only other devices are asked. Which jobs to measure is asked of other devices only, too: those after which the
+sum of all jobs' standard deviations is least (V-optimal design: Pukelsheim, "Optimal design of experiments", 1993).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ LEVEL_VARIANCE = {True: 1.0, False: 9.0}  # of the level, in squared log units: 
 MEASURING = 0.01  # relative repeat noise of a measured speed
 BATCH_REACH, GPU_REACH = 2.0, 1.5  # doublings within which jobs of a family behave alike
 NORMAL_80 = 1.28155
-_GUESS = 0.03  # variance of each part beforehand
+LINK_PARTS = 2
+_GUESS = 0.03  # variance beforehand of each part in which jobs differ
+_LINKS_GUESS = 0.25  # and of the parts that all gangs of a size share: links differ between devices as much as processors do
 _DOUBT = 2.0
 
 
@@ -170,6 +172,7 @@ def prepare(table: Speeds, device: Device) -> Transfer:
     parts = [part * both for part in _parts([table.jobs[job] for job in jobs])]
     level = LEVEL_VARIANCE[sibling] * both
     guess = np.full(len(parts), _GUESS)
+    guess[-LINK_PARTS:] = _LINKS_GUESS
     variances = guess
     if np.any(contrast):
         variances = most_probable_variances(parts, contrast, level + MEASURING**2 * np.eye(len(jobs)), guess, _DOUBT)
@@ -220,10 +223,12 @@ def _base_and_contrast(table: Speeds, device: Device) -> tuple[Floats, Floats, f
 
 
 def _parts(jobs: Sequence[JobType]) -> list[Floats]:
-    """Covariance (P, P) of each part of ``own`` at unit variance."""
+    """Covariance (P, P) of each part of ``own`` at unit variance; the last ``LINK_PARTS`` are the same for all gangs of a size."""
     family = np.array([job.family for job in jobs])
     same = (family[:, None] == family).astype(np.float64)
     batch, gpus = np.log2([job.batch for job in jobs]), np.log2([job.gpus for job in jobs])
     near_batch = np.exp(-0.5 * ((batch[:, None] - batch) / BATCH_REACH) ** 2)
     near_gpus = np.exp(-0.5 * ((gpus[:, None] - gpus) / GPU_REACH) ** 2)
-    return [same, same * near_batch, same * near_gpus, same * near_batch * near_gpus, near_gpus, np.eye(len(jobs))]
+    several, doublings = (gpus > 0).astype(np.float64), gpus / 3.0  # of gangs against single GPUs; as gangs grow, 1 at eight GPUs
+    links = [np.outer(amount, amount) for amount in (several - several.mean(), doublings - doublings.mean())]
+    return [same, same * near_batch, same * near_gpus, same * near_batch * near_gpus, near_gpus, np.eye(len(jobs)), *links]

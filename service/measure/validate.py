@@ -46,6 +46,7 @@ from service.measure.validate_times import (
     pilot_slow_down,
     simple_steps,
     start_up_of,
+    widened,
 )
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _piloted(asked: Asked, models: dict[str, Model], jobs: Sequence[JobSpec], fi
 def _slowed(asked: Asked, kind: str, pilot: Sequence[PilotJob], model: Model) -> Model:
     """The model with the slow-downs that the pilot showed on devices of its kind."""
     rows = [row for row in pilot if asked.devices[row.device].kind == kind]
-    return model.model_copy(update={"slow_down": pilot_slow_down(rows)}) if rows else model
+    return model.model_copy(update={"slow_down": widened(pilot_slow_down(rows), rows, model)}) if rows else model
 
 
 def _with_steps(asked: Asked, models: dict[str, Model], one: Drawn, name: str) -> JobSpec:

@@ -23,14 +23,17 @@ from models.runtime.calibrate_predict import predicted
 from models.runtime.job import Family, JobSpec, Mode
 from models.runtime.predict import NORMAL_P90
 from models.runtime.records import PairRecord, Record, Sharing
+from models.runtime.whole_jobs import Doubts, Parts, log_spread, percentiles, widening
 from models.vocabulary import Count, Document, PositiveQuantity, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.program import Floats
+    from models.runtime.uncertainty import Interval
 
 MAD_OF_NORMAL = 1.4826
+LEAST_LOG_SD = 0.005  # of a whole job
 UNKNOWN_LOG_SD = 0.15  # of a start-up that no record tells of
 FAMILY_PRIOR = 1.0  # jobs: as much as the factors of families are thought to differ, single jobs of one family do
 ROUNDS, HUBER = 20, 1.5
@@ -75,6 +78,8 @@ class SlowDown(Document):
     end_infer_s: Quantity = 0.0
     start_log_sd: Quantity = 0.0
     step_log_sd: Quantity = 0.0
+    end_log_sd: Quantity = 0.0
+    widening: PositiveQuantity = Field(default=1.0, description="Of p10 to p90, by pilot jobs that were left out when it was fitted.")
     jobs: int = Field(default=0, ge=0, description="Pilot jobs or pairs it was fitted to.")
     source: str = "assumed: none"
 
@@ -169,8 +174,36 @@ def pilot_slow_down(rows: Sequence[PilotJob]) -> SlowDown:
         end_infer_s=infer,
         start_log_sd=_spread(starts),
         step_log_sd=_spread(left),
+        end_log_sd=_spread(np.log([max(1e-6, row.end_s) / max(1e-6, train if row.job.training else infer) for row in rows])),
         jobs=len(rows),
         source="pilot",
+    )
+
+
+def widened(slow: SlowDown, rows: Sequence[PilotJob], model: Model) -> SlowDown:
+    """The slow-down with intervals as wide as whole pilot jobs ask for, each left out in turn when the slow-down is fitted.
+
+    The spreads of the parts alone are too narrow: a slow-down of few jobs is itself unsure, and its errors are common to all later jobs.
+    """
+    if len(rows) < 2:  # noqa: PLR2004  (one is left out)
+        return slow
+    measured, predicted_s, spreads = [], [], []
+    for place, row in enumerate(rows):
+        rest = pilot_slow_down([*rows[:place], *rows[place + 1 :]])
+        steps = rest.of_step(row.job) * row.steps_alone_s
+        told = Parts(np.array([rest.start * row.start_alone_s]), np.array([steps]), np.array([rest.end_s(row.job)]))
+        measured.append(row.start_s + row.steps_s + row.end_s)
+        predicted_s.append(float(told.total_s[0]))
+        spreads.append(max(LEAST_LOG_SD, float(log_spread(told, _doubts(model, rest, predicted(row.job, model.calibration).step))[0])))
+    return slow.model_copy(update={"widening": widening(np.array(measured), np.array(predicted_s), np.array(spreads))})
+
+
+def _doubts(model: Model, slow: SlowDown, step: Interval) -> Doubts:
+    return Doubts(
+        start=max(model.start_up.log_sd, slow.start_log_sd),
+        step=math.log(step.p90 / step.p50) / NORMAL_P90,
+        slow_down=slow.step_log_sd,
+        end=slow.end_log_sd,
     )
 
 
@@ -180,14 +213,12 @@ def job_seconds(job: JobSpec, model: Model) -> Seconds:
     step, slow = found.step, model.slow_down
     start = slow.start * model.start_up.seconds(job, step.p50) + slow.end_s(job)
     steps = (job.steps - 1) * slow.of_step(job)
-    log_sd = max(model.start_up.log_sd, slow.start_log_sd)
-    middle, factor = start + steps * step.p50, math.exp(NORMAL_P90 * log_sd)
-    low = math.hypot(steps * (step.p50 - step.p10), start * (1.0 - 1.0 / factor))
-    high = math.hypot(steps * (step.p90 - step.p50), start * (factor - 1.0))
+    told = Parts(np.array([start - slow.end_s(job)]), np.array([steps * step.p50]), np.array([slow.end_s(job)]))
+    low, middle, high = (float(one[0]) for one in percentiles(told, _doubts(model, slow, step), slow.widening))
     return Seconds(
-        p10=max(1e-9, middle - low),
+        p10=max(1e-9, low),
         p50=middle,
-        p90=middle + high,
+        p90=high,
         start_up_s=start,
         step_s=slow.of_step(job) * step.p50,
         extrapolated=found.prediction.extrapolated,

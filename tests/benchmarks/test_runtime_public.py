@@ -8,8 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
-from benchmarks import runtime_public, runtime_public_pairs, runtime_public_sizes, runtime_public_steps, runtime_public_transfer
+from benchmarks import (
+    runtime_public,
+    runtime_public_limits,
+    runtime_public_pairs,
+    runtime_public_sizes,
+    runtime_public_steps,
+    runtime_public_transfer,
+)
 from benchmarks.runtime_public_data import (
     CLUSTERS,
     GAVEL,
@@ -52,6 +60,9 @@ def test_steps_on_many_gpus_from_few() -> None:
     assert main["flagged_as_extrapolation"] == 1.0
     assert set(main["by_cluster"]["ours"]) == {"aws", "dgx", "dgx-ext", "rtx"}  # quad has 4 GPUs at most, azure stands apart
     assert report["azure"]["noise_floor"]["error"] > 0.1
+    assert 0.7 < report["azure"]["covered_by_p10_p90"] < 0.95  # its own groups widen its intervals; they stand out
+    widening = report["widening_of_intervals"]
+    assert widening["azure"] > 2 * widening["aws"] == 2 * widening["rtx"]
     forms = report["form_errors_inside_the_fitted_rows"]
     assert forms[f"{report['form']['waiting']}, {report['form']['hops']}"] == min(forms.values())
 
@@ -100,6 +111,27 @@ def test_a_left_out_device(measured_gavel: Gavel) -> None:
     assert unknown["covered_by_p10_p90"] > 0.8
 
 
+@needs(GAVEL)
+def test_two_jobs_cannot_tell_an_unknown_gpu_type(measured_gavel: Gavel) -> None:
+    """Even the luckiest two, and even laws that look at the answers: why the aim of 15% is missed there."""
+    report = runtime_public_limits.evaluate(measured_gavel.speeds)
+    assert report["best_pair_in_hindsight"]["all"] > 0.15
+    laws = report["laws_in_hindsight"]
+    assert all(law["all"] > 0.15 for law in laws.values() if law["numbers"] <= 7)
+    assert laws["line_in_the_other_devices"]["all"] <= laws["one_ratio"]["all"]
+    assert report["gangs_of_twice_the_gpus"]["v100"]["more_than_twice_as_fast"] > 20
+    assert len(report["nested"]) == 6
+
+
+def test_least_absolute_errors_are_those_of_a_linear_program() -> None:
+    rng = np.random.default_rng(4)
+    columns, values = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    found = np.abs(values - columns @ runtime_public_limits.least_absolute(columns, values)).sum()
+    rows = np.block([[columns, -np.eye(30)], [-columns, -np.eye(30)]])
+    exact = linprog(np.r_[np.zeros(3), np.ones(30)], A_ub=rows, b_ub=np.r_[values, -values], bounds=[(None, None)] * 3 + [(0, None)] * 30)
+    assert exact.fun - 1e-9 <= found <= 1.01 * exact.fun
+
+
 @needs(LAMBDA)
 def test_lambda() -> None:
     report = runtime_public_sizes.evaluate_lambda(lambda_machines(), lambda_kinds())
@@ -107,6 +139,9 @@ def test_lambda() -> None:
     assert report["machine_to_machine"]["8 x H100_80GB_SXM5"]["machines"] == 22
     weak = report["weak_scaling"]
     assert weak["ours"]["error"] < weak["in_proportion_to_gpus"]["error"]
+    told = weak["intervals"]
+    assert told["not_widened"]["covered_by_p10_p90"] < 0.8 <= told["widened_by_other_groups"]["covered_by_p10_p90"]
+    assert told["widened_by_other_groups"]["median_p90_over_p10"] < 2.5
 
 
 @needs(MLPERF)
@@ -118,6 +153,8 @@ def test_mlperf() -> None:
         assert low < middle < high
         assert case["in_proportion_minutes"] <= middle * 1.0001  # no serial part: never slower
     assert report["run_to_run"]["retinanet"] < 0.02
+    told = report["intervals"]
+    assert told["not_widened"]["covered_by_p10_p90"] < 0.8 <= told["widened_by_other_groups"]["covered_by_p10_p90"]
 
 
 def test_the_page_says_what_was_measured() -> None:

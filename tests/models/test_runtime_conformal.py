@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
 
 from models.runtime.baselines import LogRidge, best_rate
-from models.runtime.conformal import conformal_quantile, coverage, enough, jackknife_plus, quantile_or_normal, scores
+from models.runtime.conformal import (
+    conformal_quantile,
+    coverage,
+    enough,
+    group_quantile,
+    group_quantile_or_widest,
+    jackknife_plus,
+    quantile_or_normal,
+    scores,
+    stands_out,
+)
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=60), st.floats(0.05, 0.95))
@@ -98,3 +109,77 @@ def test_log_ridge_recovers_a_power_law_and_survives_a_constant_feature() -> Non
     features = np.column_stack([rng.normal(0, 2, (40, 3)), np.ones(40)])
     seconds = np.exp(features @ np.array([0.5, -1.0, 0.0, 0.0]) + 2.0)
     assert LogRidge.fit(features, seconds).predict(features) == pytest.approx(seconds, rel=0.01)
+
+
+def test_groups_count_once_however_many_scores_they_have() -> None:
+    groups = [np.full(1000, 1.0), np.array([2.0]), np.array([3.0, 3.5]), np.array([4.0]), np.array([9.0])]
+    assert group_quantile(groups, 0.5) == 3.5  # 3 of 6 groups lie below, the new one being the sixth
+    assert group_quantile(groups, 0.4) == 3.0
+    assert group_quantile(groups, 0.8) == 9.0
+    assert group_quantile(groups[:4], 0.8) == 4.0
+    assert group_quantile(groups[:3], 0.8) == math.inf
+    assert group_quantile_or_widest(groups[:3], 0.8, 2.5) == 3.5
+    assert group_quantile_or_widest([], 0.8, 2.5) == 2.5
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.floats(0.05, 0.95))
+def test_groups_of_one_score_are_scores(found: list[float], level: float) -> None:
+    assert group_quantile([np.array([one]) for one in found], level) == conformal_quantile(np.array(found), level)
+
+
+@given(st.lists(st.lists(st.floats(0, 10), min_size=1, max_size=8), min_size=1, max_size=12), st.floats(0.05, 0.95))
+def test_the_group_quantile_is_the_least_that_its_definition_allows(found: list[list[float]], level: float) -> None:
+    groups = [np.array(one) for one in found]
+
+    def share(at: float) -> float:
+        return math.fsum(float(np.mean(one <= at)) for one in groups) / (len(groups) + 1)
+
+    told = group_quantile(groups, level)
+    if math.isinf(told):
+        assert len(groups) / (len(groups) + 1) < level + 1e-9
+    else:
+        assert share(told) >= level - 1e-6
+        assert all(share(one) < level + 1e-6 for one in {float(value) for group in groups for value in group} if one < told)
+
+
+def test_a_group_without_scores_is_refused() -> None:
+    with pytest.raises(ValueError, match="no scores"):
+        group_quantile([np.ones(3), np.zeros(0)], 0.8)
+    with pytest.raises(ValueError, match="score"):
+        group_quantile([np.array([math.nan])], 0.8)
+
+
+def test_the_group_quantile_covers_new_groups_where_pooled_scores_do_not() -> None:
+    """Six groups of forty runs, alike within and unlike between: the next run is of a seventh."""
+    rng = np.random.default_rng(11)
+    pooled, grouped = [], []
+    for _ in range(1500):
+        size = np.exp(rng.standard_normal(7))
+        runs = np.abs(size[:, None] * (1 + 0.1 * rng.standard_normal((7, 40))))
+        known, new = list(runs[:6]), runs[6, 0]
+        pooled.append(new <= conformal_quantile(np.concatenate(known), 0.8))
+        grouped.append(new <= group_quantile(known, 0.8))
+    assert np.mean(pooled) < 0.76
+    assert 0.8 <= np.mean(grouped) < 0.9
+
+
+def test_what_stands_out_is_larger_beyond_chance() -> None:
+    rng = np.random.default_rng(2)
+    quiet = [np.abs(rng.standard_normal(30)) for _ in range(18)]
+    loud = [3.0 + np.abs(rng.standard_normal(30)) for _ in range(6)]
+    assert stands_out(loud, quiet, 0.8)
+    assert not stands_out(quiet, loud, 0.8)
+    assert not stands_out(loud, [], 0.8)
+    assert not stands_out([], quiet, 0.8)
+    told = [
+        stands_out(groups[:6], groups[6:], 0.8) for groups in ([np.abs(rng.standard_normal(20)) for _ in range(24)] for _ in range(400))
+    ]
+    assert 0.02 < np.mean(told) < 0.09
+
+
+def test_the_rank_sum_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(5)
+    for shift in np.linspace(0.0, 1.5, 12):
+        own, others = rng.standard_normal(7) + shift + 5, rng.standard_normal(15) + 5
+        chance = mannwhitneyu(own, others, alternative="greater", method="asymptotic", use_continuity=False).pvalue
+        assert stands_out([np.array([one]) for one in own], [np.array([one]) for one in others], 0.5) == (chance < 0.05)

@@ -271,6 +271,39 @@ def test_weak_scaling_recovers_its_law() -> None:
     assert in_proportion(sizes, per_s, np.array([8.0]), weak=True)[0] == pytest.approx(4 * per_s[1])
 
 
+def test_other_cases_widen_a_curve_and_its_own_fit_does_not() -> None:
+    sizes = np.array([1.0, 2.0])
+    curve = weak_scaling(sizes, sizes * 100.0)
+    asked = np.array([2.0, 8.0])
+    alone = curve.predict(asked)
+    assert np.all(np.diff(np.log(alone.p90 / alone.p10)) > 0)  # wider, the further beyond
+    scores = curve.scores(np.array([4.0, 8.0]), np.array([300.0, 500.0]))
+    assert np.all(scores > 0)
+    far = curve.widened([scores, scores, 5 * scores, 2 * scores, scores])
+    assert far.widening == pytest.approx(5 * scores.max() / 1.28155)
+    assert far.predict(asked).p90 / far.predict(asked).p10 == pytest.approx((alone.p90 / alone.p10) ** (far.widening / curve.widening))
+    quiet = curve.widened([np.full(9, 0.01)] * 6)
+    assert quiet.widening == 1.0  # never narrower than the fit's own
+    assert curve.widened([]).widening == pytest.approx(2.0)
+    assert curve.widened([np.full(3, 9.0)]).widening == pytest.approx(9.0 / 1.28155)
+    with pytest.raises(ValueError, match="not positive"):
+        curve.scores(sizes, np.zeros(2))
+
+
+def test_few_jobs_are_few_scores_however_many_runs() -> None:
+    """Three jobs cannot tell how a fourth differs: intervals are twice as wide at least, and it is said."""
+    groups = small(cluster(jobs=3))
+    for model in fit(groups, USUAL).values():
+        assert not model.tested
+        assert model.widening >= 2.0
+    wild = groups["job 0", "here"].step_s.copy()
+    wild[np.flatnonzero(groups["job 0", "here"].gpus == 4)[0]] *= 8
+    disturbed = fit(groups | {("job 0", "here"): replace(groups["job 0", "here"], step_s=wild)}, USUAL)
+    assert disturbed["job 1", "here"].widening < 5  # one wild run is not the measure of all
+    for model in fit(small(cluster(jobs=4)), USUAL).values():
+        assert model.tested
+
+
 def test_curves_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match="at least one run"):
         time_to_train(np.zeros(0), np.zeros(0))

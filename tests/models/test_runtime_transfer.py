@@ -153,3 +153,12 @@ def test_what_cannot_be_is_named() -> None:
         case.to_measure(0)
     with pytest.raises(ValueError, match="at least one measured"):
         constant_ratio(speeds.without(NEW, placements=True), NEW, {})
+
+
+def test_two_gangs_tell_the_links_of_a_new_device() -> None:
+    """Its processors are as elsewhere, its links twice as good: gangs gain by their size, whatever the family."""
+    speeds = table()
+    gain = np.array([0.35 * np.log2(job.gpus) for job in JOBS])
+    turned = Speeds(JOBS, speeds.devices, speeds.steps_per_s * np.exp(np.outer(gain, [-0.5, 0.5, 1.0])))
+    _, off = asked(turned, NEW, placements=True, count=3)
+    assert np.median(off) < 0.12
