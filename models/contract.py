@@ -18,7 +18,13 @@ file name, imported on first use: so listing kinds costs nothing, and reading a 
                     exchange(problem, plan);  filled(problem, plan, seconds);
                     neighbourhoods(problem, plan)      (optional; for large problems), or in place of all from ``relaxation`` on:
                     converse(problem, plan, seed, seconds, gap) -> Conversation      (see ``models.conversation``);
-                    starts_from(problem) -> bool: whether it makes use of the plan      (optional: else it is taken to)
+                    starts_from(problem) -> bool: whether it makes use of the plan      (optional: else it is taken to);
+                    REMEMBERS = True: ``converse`` takes ``memory=`` too, a dict in which it may leave for the next problem what it has
+                    learnt, and which it never takes on trust      (optional);
+                    carried(problem, plan, seconds) -> Plan | None: a right plan of this problem made of one of a problem much like it
+                    (optional);
+                    part(problem, plan, rng) -> Neighbourhood | None: a large part of a plan that came along, for a relaxation and packing
+                    of its own      (optional)
     explain.py      explain(problem, plan, subject, seconds) -> tuple[Reason, ...];  subjects(problem, plan);
                     rule_units, repair_text, FIRM_RULES, CUT_COLUMNS      (the words of optimizer.diagnose);
                     alike(problem, plan)      (optional: which ids share the reasons of the first of them);

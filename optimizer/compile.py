@@ -7,7 +7,7 @@ needs scipy, so linear expressions are walked here. What this walk does not know
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,27 @@ def _passed_through(program: LinearProgram) -> Compiled:
     named = sum(len(block.ids) for block in program.column_blocks)
     if named != program.columns:
         raise ValueError(f"{program.columns - named} columns of the program belong to no block")
-    columns = {block.name: {_index(ids): column for column, ids in enumerate(block.ids, block.start)} for block in program.column_blocks}
-    return Compiled(program, columns, 0)
+    return Compiled(program, _BlockColumns(program), 0)
+
+
+class _BlockColumns(Mapping[str, Mapping[Hashable, int]]):
+    """The columns by block and index, each block written out when it is asked for: a solve without a start never asks."""
+
+    def __init__(self, program: LinearProgram) -> None:
+        self._blocks = {block.name: block for block in program.column_blocks}
+        self._found: dict[str, Mapping[Hashable, int]] = {}
+
+    def __getitem__(self, name: str) -> Mapping[Hashable, int]:
+        if name not in self._found:
+            block = self._blocks[name]
+            self._found[name] = {_index(ids): column for column, ids in enumerate(block.ids, block.start)}
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
 
 
 def _index(ids: Ids) -> Hashable:

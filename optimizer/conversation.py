@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.contract import Kind
     from models.conversation import Conversation
     from optimizer.incumbents import Incumbents
+    from optimizer.kept import KeptPrograms
     from optimizer.limits import Limits
 
 LEAST_S = 1e-3
@@ -36,7 +37,8 @@ Value = TypeVar("Value")
 class Solvers:
     """Answers the steps that ask for a solve, within a deadline.
 
-    ``timed`` is told what the time goes to; ``offer`` takes the plans that a step makes of incumbents, with their phase.
+    ``timed`` is told what the time goes to; ``offer`` takes the plans that a step makes of incumbents, with their phase. ``kept`` holds
+    programs of earlier problems, to start from.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Solvers:
         cancel: threading.Event | None,
         timed: Callable[[str], AbstractContextManager[object]] = lambda _phase: nullcontext(),
         offer: Callable[[Any, str], object] | None = None,
+        kept: KeptPrograms | None = None,
     ) -> None:
         self._limits, self._deadline, self._cancel = limits, deadline, cancel
-        self._timed, self._offer = timed, offer
+        self._timed, self._offer, self._session = timed, offer, kept
         self._kept: dict[str, LiveProgram] = {}
 
     def limited(self, share: float, gap: float | None = None) -> Limits:
@@ -69,7 +72,7 @@ class Solvers:
                 live = self._kept[step.keep]
                 return _told(live.solve(limits, start=step.start, on_progress=self._ear(step), cancel=self._cancel))
         with self._timed("solve"):
-            solver = HighsBackend(options)
+            solver = HighsBackend(options) if self._session is None else self._session.solver(options)
             return _told(solver.solve(step.program, limits, start=step.start, on_progress=self._ear(step), cancel=self._cancel))
 
     def _ear(self, step: Solve) -> Callable[[ProgramProgress], None] | None:
@@ -141,7 +144,11 @@ def answered(steps: Generator[Any, Any, Value], limits: Limits, cancel: threadin
 
 
 class Talk:
-    """One conversation about one problem. ``refute`` is called when the kind has proved that no plan exists."""
+    """One conversation about one problem. ``refute`` is called when the kind has proved that no plan exists.
+
+    With ``kept``, a kind whose ``scale.REMEMBERS`` is true gets ``memory``, a dict in which its conversations about one problem after
+    another leave what the next may start from.
+    """
 
     def __init__(
         self,
@@ -151,17 +158,20 @@ class Talk:
         deadline: Deadline,
         cancel: threading.Event,
         refute: Callable[[], None],
+        kept: KeptPrograms | None = None,
     ) -> None:
         self._kind, self._incumbents, self._limits = kind, incumbents, limits
-        self._deadline, self._cancel, self._refute = deadline, cancel, refute
+        self._deadline, self._cancel, self._refute, self._kept = deadline, cancel, refute, kept
         self._goals = {goal.name: goal for goal in incumbents.goals}
-        self._solvers = Solvers(limits, deadline, cancel, incumbents.timed, incumbents.offer)
+        self._solvers = Solvers(limits, deadline, cancel, incumbents.timed, incumbents.offer, kept)
 
     def run(self) -> None:
         """Answer until the kind has no more to ask or time is up."""
         incumbents = self._incumbents
         asked = (incumbents.problem, incumbents.plan, self._limits.seed, self._deadline.remaining_s(), self._limits.gap)
-        steps: Conversation = self._kind.part("scale").converse(*asked)
+        scale = self._kind.part("scale")
+        more = {"memory": self._kept.memory} if self._kept is not None and getattr(scale, "REMEMBERS", False) else {}
+        steps: Conversation = scale.converse(*asked, **more)
         answer: Any = None
         try:
             while not (self._deadline.passed or self._cancel.is_set()):

@@ -17,6 +17,20 @@ from optimizer.highs import Engine, Options, Watch, solved, whole_bounds
 from optimizer.limits import Deadline, Limits
 from optimizer.result import StopReason
 
+MOST_ENTRIES = 2_000  # coefficients that are changed one by one; beyond them a new hand-over is faster
+DROPPED = 1e-9  # HiGHS takes coefficients up to this for none
+
+
+def same_structure(one: LinearProgram, other: LinearProgram) -> bool:
+    """Whether two programs differ in numbers only: same sense, rows, columns, places of coefficients, and integer columns."""
+    return (
+        one.maximise == other.maximise
+        and one.columns == other.columns
+        and np.array_equal(one.starts, other.starts)
+        and np.array_equal(one.indices, other.indices)
+        and np.array_equal(one.integer, other.integer)
+    )
+
 
 class LiveProgram:
     """One program in one Highs object, for one thread at a time.
@@ -41,6 +55,56 @@ class LiveProgram:
     def program(self) -> LinearProgram:
         """The program as it stands after all edits. Added rows and columns belong to no block."""
         return self._program
+
+    @property
+    def hot(self) -> bool:
+        """Whether the next solve starts from a basis."""
+        return self._engine is not None and self._hot and not self._program.is_mip
+
+    def become(self, program: LinearProgram) -> bool:
+        """Turn into ``program`` by the differences alone, and keep the basis; False, with nothing done, when the structure is another.
+
+        What changes may be costs, offset, bounds, sides and the values of coefficients; see ``same_structure``.
+        """
+        old = self._program
+        if not same_structure(old, program):
+            return False
+        engine, self._program = self._engine, program
+        if engine is None:  # loaded when it is needed
+            return True
+        try:
+            entries = np.flatnonzero(old.coefficients != program.coefficients)
+            if len(entries) > MOST_ENTRIES or (np.abs(program.coefficients[entries]) <= DROPPED).any():
+                self._reload(engine)
+            else:
+                self._pass_differences(engine, old, entries)
+        except SolverError:
+            self._engine = None  # half of the edits may have been made
+        return True
+
+    def _pass_differences(self, engine: Engine, old: LinearProgram, entries: Ints) -> None:
+        new = self._program
+        rows = new.entry_rows[entries].tolist() if len(entries) else []
+        for row, column, value in zip(rows, new.indices[entries].tolist(), new.coefficients[entries].tolist(), strict=True):
+            engine.call("changeCoeff", row, column, value)
+        columns = _narrow(np.flatnonzero(old.cost != new.cost))
+        if len(columns):
+            engine.call("changeColsCost", len(columns), columns, new.cost[columns])
+        columns = _narrow(np.flatnonzero((old.column_lower != new.column_lower) | (old.column_upper != new.column_upper)))
+        if len(columns):
+            bounds = whole_bounds(new.integer[columns], new.column_lower[columns], new.column_upper[columns])
+            engine.call("changeColsBounds", len(columns), columns, *bounds)
+        for row in np.flatnonzero((old.row_lower != new.row_lower) | (old.row_upper != new.row_upper)).tolist():
+            engine.call("changeRowBounds", row, new.row_lower[row], new.row_upper[row])
+        if old.offset != new.offset:
+            engine.call("changeObjectiveOffset", new.offset)
+
+    def _reload(self, engine: Engine) -> None:
+        """Hand the program over anew with the basis there is."""
+        basis = engine.get("getBasis") if self._hot else None
+        engine.load(self._program)
+        if basis is not None:
+            engine.call("setBasis", basis)
 
     def change_cost(self, columns: npt.ArrayLike, values: npt.ArrayLike) -> None:
         """Give ``columns`` new objective coefficients."""

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     from models.contract import Goal, Kind
     from models.program import Floats, LinearProgram
+    from optimizer.backend import Backend
     from optimizer.compile import Compiled
     from optimizer.diagnose import Repair
+    from optimizer.kept import KeptPrograms
     from optimizer.recession import Recession
     from optimizer.result import Conflict
 
@@ -43,6 +45,8 @@ RESCUE_COLUMNS = 400_000  # up to about this many it is tried where no plan was 
 RESCUE_SHARE = 0.5  # of what is left of the time, for the heuristic where there are more
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
 PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
+PARTS_BELOW = 0.03  # relative gap of a plan that came with the problem, up to which parts of it are packed anew and not all
+MOST_PARTS = 8
 FILL_S = 0.3  # for seating what is left over, at the very end
 EXCHANGE_SHARE = 0.3  # of what is left, for one round
 EXCHANGE_GAP = 1e-3
@@ -51,8 +55,19 @@ METHOD_DUALS = "dual bound of the exact program, recomputed from the duals by {}
 MOST_STEPS = 5  # columns of a direction of recession that are told
 
 
-def search(task: Task, send: Callable[[Message], None], cancel: threading.Event) -> None:
-    """Search within the task's limits and report through ``send``; the entry point of the child process."""
+def search(
+    task: Task,
+    send: Callable[[Message], None],
+    cancel: threading.Event,
+    kept: KeptPrograms | None = None,
+    *,
+    diagnosing: bool = True,
+) -> None:
+    """Search within the task's limits and report through ``send``; the entry point of the child process.
+
+    ``kept`` holds programs of problems that were solved before in this process. ``diagnosing=False`` saves the reasons of a proof that
+    there is no plan.
+    """
     kind = kind_named(task.kind)
     incumbents = Incumbents(kind, task.problem, send)
     if task.plan is not None:
@@ -60,11 +75,11 @@ def search(task: Task, send: Callable[[Message], None], cancel: threading.Event)
     deadline = Deadline.after(task.limits.time_limit_s)
     at_scale = kind.has("scale") and kind.part("scale").applies(task.problem)
     if at_scale and hasattr(kind.part("scale"), "converse"):
-        exact = Direct(kind, incumbents, task.limits, deadline, cancel)
-        Talk(kind, incumbents, task.limits, deadline, cancel, exact.refute).run()
+        exact = Direct(kind, incumbents, task.limits, deadline, cancel, diagnosing=diagnosing)
+        Talk(kind, incumbents, task.limits, deadline, cancel, exact.refute, kept).run()
         return
     if not at_scale or kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS:
-        Direct(kind, incumbents, task.limits, deadline, cancel).run()
+        Direct(kind, incumbents, task.limits, deadline, cancel, diagnosing=diagnosing, kept=kept).run()
     else:
         AtScale(kind, incumbents, task.limits, deadline, cancel).run()
 
@@ -84,6 +99,7 @@ class Direct:
         cancel: threading.Event,
         *,
         diagnosing: bool = True,
+        kept: KeptPrograms | None = None,
     ) -> None:
         self._kind = kind
         self._diagnosing = diagnosing
@@ -91,7 +107,7 @@ class Direct:
         self._limits = limits
         self._deadline = deadline
         self._cancel = cancel
-        self._backend = HighsBackend()
+        self._backend: Backend = HighsBackend() if kept is None else kept.solver()
 
     @cached_property
     def _formulation(self) -> ModuleType:
@@ -132,7 +148,7 @@ class Direct:
         rules = frozenset(self._kind.rules)
         return diagnose(
             program,
-            self._backend,
+            HighsBackend(),
             self._left(),
             units=words.rule_units(),
             keep=frozenset(block.name for block in program.row_blocks if block.name not in rules),
@@ -251,13 +267,10 @@ class AtScale:
         incumbents, problem = self._incumbents, self._incumbents.problem
         goals = incumbents.goals
         source, generated = self._relaxed(goals[0], {}, None)
-        if source is not None and generated is not None and generated.values is not None:
-            with incumbents.timed("solve"):
-                plan = self._scale.guided(problem, source, generated.values, self._deadline.remaining_s())
-                if plan is not None:
-                    incumbents.offer(plan, "guided")
-            if not self._done() and incumbents.gap(goals[0]) > PACK_ABOVE:
-                self._pack(source, generated)
+        if hasattr(self._scale, "part") and incumbents.gap(goals[0]) <= PARTS_BELOW:
+            self._by_parts(goals[0])
+        else:
+            self._packed(source, generated, PACK_ABOVE)
         if incumbents.plan is None and not self._done():
             self._rescue()
         self._exchange()
@@ -270,6 +283,37 @@ class AtScale:
                 improve(self._kind, incumbents, rng, self._limits, self._deadline, self._cancel)
         if incumbents.plan is not None and not incumbents.closed(self._limits.gap):
             incumbents.offer(self._scale.filled(problem, incumbents.plan, FILL_S), "filling")
+
+    def _packed(self, source: Any, generated: Generated | None, above: float) -> None:  # noqa: ANN401
+        """Plans from the relaxation: one that follows it, and where that leaves a gap above ``above``, one packed anew."""
+        incumbents = self._incumbents
+        if source is None or generated is None or generated.values is None:
+            return
+        with incumbents.timed("solve"):
+            plan = self._scale.guided(incumbents.problem, source, generated.values, self._deadline.remaining_s())
+            if plan is not None:
+                incumbents.offer(plan, "guided")
+        if not self._done() and incumbents.gap(incumbents.goals[0]) > above:
+            self._pack(source, generated)
+
+    def _by_parts(self, goal: Goal) -> None:
+        """Large parts of a plan that is good already, each packed anew from a relaxation of its own, until the goal's gap is closed."""
+        incumbents = self._incumbents
+        rng = random.Random(self._limits.seed)
+        for _ in range(MOST_PARTS):
+            if self._done() or incumbents.plan is None or incumbents.gap(goal) <= self._limits.gap:
+                return
+            with incumbents.timed("build"):
+                part = self._scale.part(incumbents.problem, incumbents.plan, rng)
+            if part is None:
+                continue
+            inner = Incumbents(self._kind, part.problem, lambda _: None)
+            inner.adopt(part.plan)
+            within = AtScale(self._kind, inner, self._limits, self._deadline, self._cancel)
+            with incumbents.timed("parts"):
+                within._packed(*within._relaxed(inner.goals[0], {}, None), 0.0)
+                if inner.plan is not None:
+                    incumbents.offer(part.merge(inner.plan), "parts")
 
     def _rescue(self) -> None:
         """There is nothing to improve yet: the exact program finds a plan or proves that there is none, or the heuristic has more time."""

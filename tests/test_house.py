@@ -39,7 +39,7 @@ ONLY_IN = {
     "ortools": ("optimizer.cpsat", "optimizer.networkflow"),
     "pyomo": ("models.*.formulation", "optimizer.compile"),
     "scipy": (),
-    "torch": ("models.runtime.trace", "optimizer.batch", "service.measure", "service.measure.*"),
+    "torch": ("models.runtime.trace", "optimizer.batch.iteration", "service.measure", "service.measure.*"),
 }
 # What each package may import of the others.
 BELOW = {"models": set[str](), "optimizer": {"models"}, "service": {"models", "optimizer"}}

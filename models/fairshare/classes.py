@@ -90,6 +90,11 @@ class Classes:
         return [order[begin:end] for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
 
     @cached_property
+    def most_members(self) -> int:
+        """Of how many jobs the largest class is."""
+        return max(map(len, self.members), default=0)
+
+    @cached_property
     def top(self) -> Floats:
         """The largest speed a copy of each class can have, in a pair or alone; 0 for who can pay for nothing; shape (classes,)."""
         found = np.zeros(self.count)

@@ -63,9 +63,12 @@ def dealt(classes: Classes, values: Floats, speeds: Floats) -> Dealt:
     found = Dealt(short=np.zeros(classes.count, dtype=np.bool_))
     amounts = classes.amounts(values)
     way_of = classes.entry_way
+    simple = _single(classes)
+    _own(classes, simple, amounts, speeds, found)
     sides: dict[tuple[int, int], list[tuple[int, float]]] = {}
     ways = classes.market.ways
-    for k in np.flatnonzero(np.bincount(classes.entry_class, weights=amounts, minlength=classes.count) > 0.0).tolist():
+    running = np.bincount(classes.entry_class, weights=amounts, minlength=classes.count) > 0.0
+    for k in np.flatnonzero(running & ~simple).tolist():
         entries = np.arange(classes.starts[k], classes.starts[k + 1])
         if not speeds[classes.members[k]].any():  # who is to have nothing gets no rounding, and is company only where it is needed
             alone = ways.second[way_of[entries]] < 0
@@ -78,6 +81,27 @@ def dealt(classes: Classes, values: Floats, speeds: Floats) -> Dealt:
                 sides.setdefault((way, int(classes.workload[k])), []).append((job, time))
     _pair(classes, sides, found)
     return found
+
+
+def _single(classes: Classes) -> Bools:
+    """The classes of one job that has no company in any way, shape (classes,)."""
+    found: Bools = np.bincount(classes.of[classes.of >= 0], minlength=classes.count) == 1
+    found[classes.entry_class[classes.market.ways.second[classes.entry_way] >= 0]] = False
+    return found
+
+
+def _own(classes: Classes, simple: Bools, amounts: Floats, speeds: Floats, found: Dealt) -> None:
+    """What those have is theirs."""
+    jobs = np.flatnonzero(classes.of >= 0)
+    job_of = np.zeros(classes.count, dtype=np.int64)
+    job_of[classes.of[jobs]] = jobs
+    at = np.flatnonzero(simple[classes.entry_class] & (amounts > 0.0))
+    job = job_of[classes.entry_class[at]]
+    at = at[(speeds[job] > 0.0) | (amounts[at] > LEFT * classes.size[classes.entry_class[at]])]
+    found.first += job_of[classes.entry_class[at]].tolist()
+    found.second += [-1] * len(at)
+    found.way += classes.entry_way[at].tolist()
+    found.gangs += amounts[at].tolist()
 
 
 def _pieces(classes: Classes, k: int, entries: Ints, amounts: Floats, speeds: Floats) -> list[Piece]:

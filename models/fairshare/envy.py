@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GAIN = 1.0 + 1e-6  # envy needs a gain beyond rounding
 FIRST = 64  # bundles that are looked at first
+EACH = 4  # bundles with most of each accelerator
 CELLS = 2_000_000  # numbers in a block of jobs times bundles
 
 
@@ -53,9 +54,14 @@ def _gains(speeds: Floats, scale: Floats, held: Floats, bundles: Floats) -> Bool
 def _undominated(bundles: Floats) -> Floats:
     """Different bundles; of many, those that no single other one covers in all accelerators are enough: more GPUs never hurt."""
     kept = np.unique(np.round(bundles, 12), axis=0)
-    order = np.argsort(-kept.sum(axis=1), kind="stable")
-    kept = kept[order]
-    for place in range(min(FIRST, len(kept))):  # the largest bundles cover most of those that are covered at all
+    for place in range(kept.shape[1]):  # those with most of one accelerator cover most of those that have that one only
+        kept = _uncovered(kept[np.lexsort((-kept.sum(axis=1), -kept[:, place]))], EACH)
+    return _uncovered(kept[np.argsort(-kept.sum(axis=1), kind="stable")], FIRST)
+
+
+def _uncovered(kept: Floats, first: int) -> Floats:
+    """The bundles that none of the ``first`` ones covers, and these."""
+    for place in range(first):  # the largest bundles cover most of those that are covered at all
         if place >= len(kept):
             break
         covered = (kept <= kept[place]).all(axis=1)

@@ -11,7 +11,7 @@ from models.fairshare.division import Division
 from models.fairshare.market import market_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from models.fairshare.market import Market
     from models.fairshare.schema import Problem
@@ -36,7 +36,7 @@ class _Room:
         self.dealt: list[tuple[int, int, float]] = []
         self._place, self._size = ways.accelerator.tolist(), ways.gpus.tolist()
         self._packed = ways.packed.tolist()
-        self._rate = (market.accelerators.usd_per_hour[ways.accelerator] * ways.gpus).tolist()
+        self.rate = (market.accelerators.usd_per_hour[ways.accelerator] * ways.gpus).tolist()
 
     def most(self, job: int, way: int) -> float:
         """How many more gangs of a job may run so."""
@@ -44,8 +44,8 @@ class _Room:
         gangs = min(self.time[job], self.gpus[place] / size)
         if self._packed[way]:
             gangs = min(gangs, self.whole[place] / size)
-        if self._rate[way] > 0.0:
-            gangs = min(gangs, self.money[job] / self._rate[way])
+        if self.rate[way] > 0.0:
+            gangs = min(gangs, self.money[job] / self.rate[way])
         return float(gangs)
 
     def deal(self, job: int, way: int, gangs: float) -> None:
@@ -56,7 +56,7 @@ class _Room:
             self.whole[place] = max(0.0, self.whole[place] - used)
         self.time[job] = max(0.0, self.time[job] - gangs)
         if np.isfinite(self.money[job]):
-            self.money[job] = max(0.0, self.money[job] - gangs * self._rate[way])
+            self.money[job] = max(0.0, self.money[job] - gangs * self.rate[way])
         self.dealt.append((job, way, gangs))
 
     def division(self, before: Division | None = None) -> Division:
@@ -129,7 +129,7 @@ def by_price(problem: Problem) -> Division | None:
     market = market_of(problem)
     jobs = market.jobs
     promised = np.maximum(jobs.due_speed, np.where(np.isinf(jobs.deadline_s), problem.least_share * jobs.equal, 0.0))
-    speed = _sure_speed(market)
+    speed = _sure_speed(market).tolist()
     room = _Room(market)
     for job in np.lexsort((np.arange(jobs.count), -promised / jobs.best)).tolist():
         if promised[job] > 0.0 and not _serve(room, job, float(promised[job] * jobs.copies[job]), speed):
@@ -137,11 +137,10 @@ def by_price(problem: Problem) -> Division | None:
     return room.division()
 
 
-def _serve(room: _Room, job: int, wanted: float, speed: Floats) -> bool:
+def _serve(room: _Room, job: int, wanted: float, speed: Sequence[float]) -> bool:
     """Give all copies of a job together ``wanted`` steps/s: the cheapest one or two ways that have room, else the fastest that are left."""
-    market = room.market
-    ways = list(_ways_of(market, job))
-    price = market.accelerators.usd_per_hour[market.ways.accelerator] * market.ways.gpus
+    ways = list(_ways_of(room.market, job))
+    price, left = room.rate, float(room.time[job])
     most = {way: room.most(job, way) for way in ways}
     choices: list[tuple[float, tuple[tuple[int, float], ...]]] = [
         (price[way] * wanted / speed[way], ((way, wanted / speed[way]),))
@@ -152,11 +151,11 @@ def _serve(room: _Room, job: int, wanted: float, speed: Floats) -> bool:
         gained = speed[fast] - speed[slow]
         if gained <= 0.0:
             continue
-        gangs = (wanted - speed[slow] * room.time[job]) / gained
-        rest = room.time[job] - gangs
+        gangs = (wanted - speed[slow] * left) / gained
+        rest = left - gangs
         affordable = gangs * price[fast] + rest * price[slow] <= room.money[job]
         if affordable and 0.0 <= gangs <= most[fast] and 0.0 <= rest <= most[slow]:
-            choices.append((gangs * price[fast] + rest * price[slow], ((fast, float(gangs)), (slow, float(rest)))))
+            choices.append((gangs * price[fast] + rest * price[slow], ((fast, gangs), (slow, rest))))
     if choices:
         for way, gangs in min(choices)[1]:
             room.deal(job, way, min(gangs, room.time[job]))
@@ -164,5 +163,5 @@ def _serve(room: _Room, job: int, wanted: float, speed: Floats) -> bool:
     for way in sorted(ways, key=lambda one: -speed[one]):
         gangs = min(room.most(job, way), wanted / speed[way])
         room.deal(job, way, gangs)
-        wanted -= gangs * float(speed[way])
+        wanted -= gangs * speed[way]
     return wanted <= NOTHING

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.fairshare.claims import Seen
 from models.fairshare.rising import CAPPED
 from models.fairshare.tenants import rising_rates
 from models.fairshare.water_filling import FIRST_STEP, Filled, Settled, priced_thresholds, raised
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from models.conversation import Solved, Step
-    from models.fairshare.gauge import Gauge, Gauged
+    from models.fairshare.gauge import Gauged, Gauging
     from models.fairshare.schema import Problem
     from models.fairshare.water_filling import Early
     from models.program import Bools, Floats, Ints
@@ -89,25 +90,25 @@ def stretch(problem: Problem, par: Floats, level: float, speeds: Floats, rising:
 
 
 def climbed(
-    gauge: Gauge, problem: Problem, start: _Stretch, cap: Floats, par: Floats, early: Early
+    gauge: Gauging, problem: Problem, start: _Stretch, cap: Floats, par: Floats, early: Early
 ) -> Generator[Step, Solved, Filled | None]:
     """Settle all jobs that rise. None when a program found no answer in the first round; later it returns what is settled by then."""
     classes = gauge.classes
     proof_of = np.full(len(par), -1, dtype=np.int64)
     proofs: list[Gauged] = []
     done = Filled(start.speeds)
-    here, guess = start, 0.0
+    here, guess, told = start, 0.0, False
     while here.rising.any():
         climb = Climb.begun(problem, par, here, cap)
-        bounds: list[float] = []
-        found = yield from raised(gauge, climb, here.level, guess or 1.5, bounds)
+        seen = Seen()
+        found = yield from raised(gauge, climb, here.level, guess or 1.5, seen)
         if found is None:
             return done if done.first is not None else None
         level, proof = found
         new = done.first is None
         if new:
             least = climb.stretches[1].level
-            done.first, done.bound = min(level, least), min([least, *bounds])
+            done.first, done.seen, done.path, done.most = min(level, least), seen, climb, least
         passed = climb.stretches[1 : climb.at(level) + 1]
         for one in passed:
             done.rounds += _by_proof(one.level, one.met, proofs, proof_of)
@@ -115,7 +116,7 @@ def climbed(
         speeds, rising = climb.speeds(level), last.rising
         if proof is not None:
             limit = priced_thresholds(classes, proof, speeds, rising)[classes.of]
-            paying = rising & (last.steep > 0.0) & (speeds >= limit * (1.0 - CAPPED)) & (speeds > 0.0)
+            paying = rising & (last.steep > 0.0) & (speeds >= limit * (1.0 - CAPPED))
             if not paying.any():
                 paying = _most_urgent(rising, last.steep, limit)
             done.rounds.append(Settled(level, np.flatnonzero(paying), proof))
@@ -127,8 +128,11 @@ def climbed(
         here = stretch(problem, par, level, speeds, rising, np.zeros(0, dtype=np.int64))
         done.speeds = speeds
         guess = level * FIRST_STEP
-        if new and rising.any():
+        if new:
+            yield from early.bound(done)
+        elif not told and rising.any():
             yield from early.first(done)
+            told = True
     return done
 
 

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.contract import Sense
 from models.conversation import Offered, Proved
 from models.fairshare.classes import classes_of
 from models.fairshare.dealt import dealt
+from models.fairshare.division import division_of
 from models.fairshare.gauge import Gauge
-from models.fairshare.goals import goal_names
+from models.fairshare.goals import goal_names, plain_name, sense_of
 from models.fairshare.hierarchy import climbed, stretch
 from models.fairshare.market import market_of
+from models.fairshare.measures import value_of
 from models.fairshare.offering import right_of
-from models.fairshare.proving import rounds_of
-from models.fairshare.rising import MOST_RATIO, rising_of, told
+from models.fairshare.proving import joined, rounds_of
+from models.fairshare.rising import rising_of, told
 from models.fairshare.schema import Plan, Policy
 from models.fairshare.schema_proof import Price
-from models.fairshare.verify import verify
+from models.fairshare.sifting import Sifting, prices_in, sifts
 from models.fairshare.water_filling import filled
 from models.vocabulary import LARGEST_QUANTITY
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     from models.conversation import Conversation, Solved, Step
     from models.fairshare.classes import Classes
-    from models.fairshare.gauge import Gauged
+    from models.fairshare.gauge import Gauged, Gauging
     from models.fairshare.market import Market
     from models.fairshare.rising import Rising
     from models.fairshare.schema import Problem
@@ -40,20 +43,20 @@ PHASE = "water filling"
 METHOD_SLACK = "no level can be more than settled"
 
 
-def converse(problem: Problem, method: str) -> Conversation:
-    """Settle all levels, and offer the plan with their proofs."""
+def converse(problem: Problem, plan: Plan | None, method: str) -> Conversation:
+    """Settle all levels, and offer the plan with their proofs; prices of ``plan``, if it has any, are where the search begins."""
     market = market_of(problem)
     if not market.jobs.count:
         return
     apart = np.zeros(market.jobs.count, dtype=np.bool_)
     while True:
-        lacking = yield from _once(problem, market, apart, method)
+        lacking = yield from _once(problem, plan, market, apart, method)
         if lacking is None or not lacking.any():
             return
         apart |= lacking
 
 
-def _once(problem: Problem, market: Market, apart: Bools, method: str) -> Generator[Step, Solved, Bools | None]:
+def _once(problem: Problem, known: Plan | None, market: Market, apart: Bools, method: str) -> Generator[Step, Solved, Bools | None]:
     """One pass over all priorities, with the jobs of ``apart`` each a class of its own.
 
     Returns the jobs that must be taken apart, too, as their pairs could not be dealt out; None where a program found no answer.
@@ -63,10 +66,10 @@ def _once(problem: Problem, market: Market, apart: Bools, method: str) -> Genera
     alike = (jobs.priority.astype(np.float64), jobs.weight * jobs.par, jobs.remaining, jobs.total, jobs.elapsed_s)
     classes = classes_of(market, everyone, alike, apart=apart)
     cap = classes.top[classes.of] * max(1.0, float(market.factors.max()))
-    gauge = Gauge(classes, "levels")
+    gauge: Gauging = Sifting(classes, prices_in(classes, known)) if sifts(classes) else Gauge(classes, "levels")
     speeds = np.zeros(jobs.count)
     rounds: list[Round] = []
-    bounds: list[Proved] = []
+    settled: list[Filled] = []
     prices: tuple[Price, ...] = ()
     for rank, priority in enumerate(jobs.classes):
         own = jobs.priority == priority
@@ -76,15 +79,17 @@ def _once(problem: Problem, market: Market, apart: Bools, method: str) -> Genera
             start = stretch(problem, jobs.par, 0.0, speeds, own, np.zeros(0, dtype=np.int64))
             done = yield from climbed(gauge, problem, start, cap, jobs.par, bounded)
         else:
-            done = yield from filled(gauge, rising, 0.0, _first_guess(market, rising), bounded)
+            guess = _first_guess(market, rising)
+            if isinstance(gauge, Sifting) and guess > 0.0:
+                guess = gauge.likely(rising.speeds, guess, rising.highest)
+            done = yield from filled(gauge, rising, 0.0, guess, bounded)
         if done is None or done.first is None:
             return None
         speeds = done.speeds
-        own_bounds = [Proved(names[2 * rank], told(problem.policy, done.bound), f"{PHASE}: {method}")]
-        own_bounds.append(Proved(names[2 * rank + 1], 0.0, METHOD_SLACK))
-        bounds += own_bounds
-        levels = [told(problem.policy, one.level) for one in done.rounds]
-        rounds += rounds_of(classes, done.rounds, priority, levels, speeds)
+        settled.append(done)
+        own_rounds = done.rounds if problem.policy is Policy.hierarchical else joined(classes, done.rounds)
+        levels = [told(problem.policy, one.level) for one in own_rounds]
+        rounds += rounds_of(classes, own_rounds, priority, levels, speeds)
         if not rank:
             prices = _worth_of_gpus(problem, classes, rising, done.rounds[0].level, done.rounds[0].proof)
     found = yield from gauge.of_needs(speeds)
@@ -96,18 +101,29 @@ def _once(problem: Problem, market: Market, apart: Bools, method: str) -> Genera
     bare = Plan(share_table=shares.table(classes), prices=prices)
     plan = right_of(problem, *([bare.model_copy(update={"rounds": proofs})] if proofs else []), bare)
     taken = plan is not None and (yield Offered(plan, PHASE, says_more=True))
-    # Bounds of less important jobs hold for what this plan gives to the others.
-    for bound in _not_beyond(problem, plan, bounds) if plan is not None and taken else bounds[:2]:  # noqa: UP028  (lists take no answers)
-        yield bound
+    kept = plan if taken else None
+    for rank, done in enumerate(settled if kept is not None else settled[:1]):
+        yield Proved(names[2 * rank], _claim(problem, kept, classes, done, rank), f"{PHASE}: {method}")
+        yield Proved(names[2 * rank + 1], 0.0, METHOD_SLACK)
     return lacking
 
 
-def _not_beyond(problem: Problem, plan: Plan, bounds: list[Proved]) -> list[Proved]:
-    """The bounds; those that say nothing is left say what dealing out left to rounding, whose makespan is long, but no bound."""
-    if all(one.bound < MOST_RATIO for one in bounds):
-        return bounds
-    attained = verify(problem, plan).objectives
-    return [Proved(one.goal, min(one.bound, attained[one.goal]), one.method) if one.bound >= MOST_RATIO else one for one in bounds]
+def _claim(problem: Problem, plan: Plan | None, classes: Classes, done: Filled, rank: int) -> float:
+    """The bound of a class's first goal, told in its unit: for less important jobs, that of plans as good as ``plan`` for the others.
+
+    Rows are kept to within rounding, and where next to nothing is left for a class that may be much to it: a plan that has no more
+    than that beyond what is proved stands at its bound.
+    """
+    jobs = classes.market.jobs
+    if not rank or plan is None:
+        return told(problem.policy, done.bound(classes, np.zeros(jobs.count, dtype=np.bool_), done.speeds))
+    above, own = jobs.priority > jobs.classes[rank], jobs.priority == jobs.classes[rank]
+    division = division_of(problem, plan)
+    bound = told(problem.policy, done.bound(classes, above, division.judged))
+    goal = goal_names(problem)[2 * rank]
+    attained = value_of(problem, division, plain_name(goal), own)
+    weaker = max(bound, attained) if sense_of(goal) is Sense.maximise else min(bound, attained)
+    return weaker if done.seen.explains(classes, np.where(above | own, division.judged, 0.0)) else bound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,14 +134,20 @@ class Bounded:
     """
 
     problem: Problem
-    gauge: Gauge
+    gauge: Gauging
     goal: str
     method: str
 
-    def first(self, done: Filled) -> Generator[Step, Any, None]:
-        """Tell of what the first round found."""
+    def bound(self, done: Filled) -> Generator[Step, Any, None]:
+        """Tell of what the first round proved."""
         if self.goal:
-            yield Proved(self.goal, told(self.problem.policy, done.bound), self.method)
+            none = np.zeros(len(done.speeds), dtype=np.bool_)
+            yield Proved(self.goal, told(self.problem.policy, done.bound(self.gauge.classes, none, done.speeds)), self.method)
+
+    def first(self, done: Filled) -> Generator[Step, Any, None]:
+        """Tell of what everyone has after the first rounds."""
+        if not self.goal:
+            return
         found = yield from self.gauge.of_needs(done.speeds)
         if found is not None:
             shares = dealt(self.gauge.classes, found.values, done.speeds)

@@ -85,7 +85,10 @@ def proof_of(problem: Problem, level: Round) -> Proof | str:
     poorest = np.full(len(worths), np.inf)
     np.minimum.at(poorest, group[members], jobs.budget[members])
     money = np.where(np.isfinite(poorest), [worth.budget for worth in worths], 0.0)
-    speeds = np.array([_factors(market, worth) for worth in worths]).reshape(-1, market.accelerators.count)
+    if market.scenario_ids or market.budget is not None:
+        speeds = np.array([_factors(market, worth) for worth in worths]).reshape(-1, market.accelerators.count)
+    else:
+        speeds = np.ones((len(worths), market.accelerators.count))
     columns = _Columns(market, bare, own_prices, money, speeds, np.array([worth.workload for worth in worths], dtype=np.int64), copies)
     time = columns.raised(np.array([worth.time for worth in worths], dtype=np.float64))
     supply = own_prices[0] @ market.accelerators.count_gpus + own_prices[1] @ market.accelerators.packed_gpus
@@ -171,8 +174,7 @@ def _factors(market: Market, worth: _Worth) -> Floats:
             weights[0] = 1.0
         mixed: Floats = (weights / weights.sum()) @ market.factors[:, worth.workload]
         return mixed
-    if market.budget is None:
-        return np.ones(market.accelerators.count)
+    assert market.budget is not None  # noqa: S101  (the caller looked)
     slow = np.array([told.get(name, 0.0) for name in market.accelerators.ids])
     slow = slow * min(1.0, market.budget / max(float(slow.sum()), 1e-300))
     factors: Floats = 1.0 - slow * (1.0 - market.workloads.slow_factor[worth.workload])

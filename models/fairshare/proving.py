@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOWERED = 1e-10  # relative: by so much thresholds lie below the speeds that meet them, so that rounding does not hide them
 BESIDE = 1e-8  # relative: a job this near to a threshold stands on it
 FAINT = 1e-12  # of the largest: smaller prices are noise
+MANY_ROUNDS = 50
 MANY = 200  # classes of which more than this get their slopes as columns
 
 
@@ -44,6 +45,22 @@ def rounds_of(classes: Classes, settled: Sequence[Settled], priority: int, told:
             proofs[key] = _proof(classes, replace(one.proof, at=at))
         made.append(Round.model_construct(priority=priority, level=min(level, LARGEST_QUANTITY), settled=names, **proofs[key]))
     return tuple(made)
+
+
+def joined(classes: Classes, settled: Sequence[Settled]) -> list[Settled]:
+    """The rounds, where they are very many with all one after another that only say that jobs are at full speed as one, at its first level.
+
+    Full speed needs no proof: nobody is faster. Where budgets or speeds that turn out badly make it slower, it does.
+    """
+    if len(settled) <= MANY_ROUNDS or classes.robust or np.isfinite(classes.budget).any():
+        return list(settled)
+    found: list[Settled] = []
+    for one in settled:
+        if found and one.proof is None and found[-1].proof is None:
+            found[-1] = replace(found[-1], jobs=np.concatenate((found[-1].jobs, one.jobs)))
+        else:
+            found.append(one)
+    return found
 
 
 def _lowered(classes: Classes, one: Settled, speeds: Floats) -> Floats:

@@ -53,23 +53,28 @@ class Judged:
         )
 
 
-def judged(builder: ProgramBuilder, classes: Classes) -> Judged:
-    """Add to a program what a robust budget takes."""
+def judged(builder: ProgramBuilder, classes: Classes, upper: Floats) -> Judged:
+    """Add to a program what a robust budget takes; ``upper`` are the bounds of the columns of ``classes``."""
     market = classes.market
-    if market.budget is None:
+    if not market.budget:  # with a budget of 0 nothing is slow
         return Judged(classes)
     accelerators = market.accelerators.count
-    fall = builder.add_columns("fall", ProductIds(range(classes.count)))
-    more = builder.add_columns("more", ProductIds(range(classes.count), range(accelerators)))
     place = market.ways.accelerator[classes.entry_way]
     lost = 1.0 - market.workloads.slow_factor[classes.workload[classes.entry_class], place]
     every = np.arange(classes.count * accelerators)
+    coefficient = lost * classes.entry_speed * classes.entry_part
+    # No more is lost than all columns at their bounds could lose: so these have bounds, too, that never bind.
+    most = np.bincount(
+        classes.entry_class * accelerators + place, weights=coefficient * upper[classes.entry_column], minlength=len(every)
+    ).astype(np.float64)
+    fall = builder.add_columns("fall", ProductIds(range(classes.count)), upper=most.reshape(classes.count, -1).max(axis=1, initial=0.0))
+    more = builder.add_columns("more", ProductIds(range(classes.count), range(accelerators)), upper=most)
     loss = builder.add_rows(
         "loss",
         ProductIds(range(classes.count), range(accelerators)),
         lower=0.0,
         row_index=np.concatenate((classes.entry_class * accelerators + place, every, every)),
         column_index=np.concatenate((classes.entry_column, fall.start + every // accelerators, more.start + every)),
-        coefficient=np.concatenate((-lost * classes.entry_speed * classes.entry_part, np.ones(2 * len(every)))),
+        coefficient=np.concatenate((-coefficient, np.ones(2 * len(every)))),
     )
     return Judged(classes, fall, more, loss)

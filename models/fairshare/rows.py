@@ -58,7 +58,7 @@ def shared(
     run nothing, and nobody beside them.
     """
     builder = ProgramBuilder(maximise=maximise)
-    builder.add_columns("run", ProductIds(range(classes.columns)), cost=cost, upper=_upper(classes, idle))
+    builder.add_columns("run", ProductIds(range(classes.columns)), cost=cost, upper=upper_bounds(classes, idle))
     if short:
         builder.add_columns("shortfall", [()], cost=short_cost(classes), lower=-1.0)
     market, ways = classes.market, classes.market.ways
@@ -129,7 +129,7 @@ class _Growing:
         }
 
 
-def _upper(classes: Classes, idle: Bools | None) -> Floats:
+def upper_bounds(classes: Classes, idle: Bools | None = None) -> Floats:
     """An upper bound of each column that never binds; 0 for what a budget of nothing cannot pay, and for the ``idle``."""
     never = NEVER * _longest(classes) if classes.robust else NEVER
     upper = np.full(classes.columns, np.inf)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 METHOD = "duals of the program over classes of jobs, with threshold rows"
 
-__all__ = ["METHOD", "applies", "converse"]
+__all__ = ["METHOD", "applies", "carried", "converse"]
 
 
 def applies(problem: Problem) -> bool:
@@ -21,13 +21,21 @@ def applies(problem: Problem) -> bool:
     return True
 
 
+def carried(problem: Problem, plan: Plan, seconds: float) -> Plan:
+    """The plan of a problem much alike as one of this: what is left of it where there is less of something. It may break a rule."""
+    from models.fairshare.carrying import cut_down
+
+    del seconds
+    return cut_down(problem, plan)
+
+
 def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float) -> Conversation:
     """The search for a problem, whatever its policy."""
-    del plan, seed, seconds
+    del seed, seconds
     if problem.policy in LEVEL_POLICIES or problem.policy is Policy.hierarchical:
         from models.fairshare import level_search
 
-        yield from level_search.converse(problem, METHOD)
+        yield from level_search.converse(problem, plan, METHOD)
     else:
         from models.fairshare import sum_search
 

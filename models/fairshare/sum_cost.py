@@ -9,7 +9,7 @@ import numpy as np
 from models.contract import TOLERANCE
 from models.conversation import Again, NewRows, Solve
 from models.fairshare.robust import judged
-from models.fairshare.rows import prices_of, rank_of, shared
+from models.fairshare.rows import prices_of, rank_of, shared, upper_bounds
 from models.fairshare.sum_speeds import Best
 from models.fairshare.thresholds import broken, entries_above, needed
 from models.program_builder import ProductIds
@@ -39,7 +39,7 @@ def cheapest(classes: Classes, needs: Floats, attained: list[float], name: str) 
     usd = classes.entry_part * classes.entry_usd
     cost = _by_column(classes, np.where(rank[classes.entry_class] == len(attained), usd, 0.0))
     builder, layout = shared(classes, cost=cost)
-    sure = judged(builder, classes)
+    sure = judged(builder, classes, upper_bounds(classes))
     of, _, row, column, coefficient = sure.need_rows()
     builder.add_rows(
         "need",

@@ -62,7 +62,7 @@ def _once(problem: Problem, market: Market, apart: Bools, gap: float, method: st
     attained: list[float] = []
     fixed = np.zeros(jobs.count)
     prices: tuple[Price, ...] = ()
-    lacking, starved = np.zeros(jobs.count, dtype=np.bool_), False
+    lacking, starved = np.zeros(jobs.count, dtype=np.bool_), np.zeros(jobs.count, dtype=np.bool_)
     # What a class attains may change a little when others are taken apart: then nothing is told of any before all can be dealt out.
     twins = (market.ways.first == market.ways.second).any()
     sure = len(jobs.classes) == 1 or not twins
@@ -75,13 +75,17 @@ def _once(problem: Problem, market: Market, apart: Bools, gap: float, method: st
             yield Impossible()
             return None
         attained.append(best.value)
-        fixed = np.where(jobs.priority == priority, best.speeds, fixed)
+        older, fixed = fixed, np.where(jobs.priority == priority, best.speeds, fixed)
         if not rank:
             prices = _told(classes, best)
         shares = dealt(classes, best.values, best.speeds)
         lacking |= shares.lacking(classes) & ~apart
-        bound = None if rank and starved else Proved(names[rank], best.bound, f"{phase}: {method}")
-        starved |= best.starved
+        if starved.any():  # a mean is 0 whatever these have, so that plans as good may take it from them
+            rest = np.where(starved, 0.0, older)
+            _, free = yield from _best(problem, market, apart, attained[:-1], rest, gap, f"{phase} {priority} without the starved")
+            best.bound = np.inf if free is None else free.bound
+        bound = Proved(names[rank], best.bound, f"{phase}: {method}") if np.isfinite(best.bound) else None
+        starved |= (jobs.priority == priority) & best.starved
         last = rank == len(jobs.classes) - 1
         plan = right_of(problem, Plan(share_table=shares.table(classes), prices=prices))
         kept.append((bound, None if plan is None else Offered(plan, phase, says_more=True)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.conversation import Again, NewRows, Solve
 from models.fairshare.robust import judged
-from models.fairshare.rows import Prices, prices_of, rank_of, shared
+from models.fairshare.rows import Prices, prices_of, rank_of, shared, upper_bounds
 from models.fairshare.sum_inner import Inner, best_logarithms, best_sum
 from models.fairshare.sum_starving import starving
 from models.fairshare.thresholds import broken, entries_above, needed
@@ -38,7 +38,8 @@ MULTIPLES = 2.0 ** np.arange(-4, 7)  # shares, at which logarithms have planes f
 CLOSE = 1e-7  # relative gap that is worth no more passes, and never less than what solvers can tell
 Row = tuple["Ints", "Floats", float]  # columns, coefficients, upper side
 TANGENT_STEP = 3.0  # tangents at small shares go down by as much, in logarithms
-STEEP = 1e9  # no row is steeper
+STEEP = 1e9  # no plane is steeper
+STEEPEST = 1e12  # no row is: solvers refuse what is much more
 LARGEST_LOGARITHM = 1e3  # of shares that numbers can tell
 
 
@@ -111,7 +112,7 @@ class Sums:
         """The master with the planes it begins with."""
         classes, now = self.classes, len(attained)
         builder, self.layout = shared(classes, maximise=True, idle=self.starved)
-        sure = judged(builder, classes)
+        sure = judged(builder, classes, upper_bounds(classes))
         of, _, row, column, coefficient = sure.need_rows()
         unit = self._par() * classes.size
         every = ProductIds(range(classes.count))
@@ -263,6 +264,9 @@ def _searched(sums: Sums, attained: list[float], fixed: Floats, close: float) ->
             rows += _visited(sums, values, fixed, attained, best, found)
         idle = idle + 1 if (best.bound, best.value) == before else 0
         if best.bound - best.value <= close * abs(best.bound) or not rows or idle >= MOST_IDLE:
+            break
+        rows = [row for row in rows if float(np.abs(row[1]).max(initial=0.0)) <= STEEPEST]  # fewer rows bound less, and are right
+        if not rows:
             break
         again = Again(sums.name, new_rows=_rows(rows))
     return best

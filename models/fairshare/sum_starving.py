@@ -8,7 +8,7 @@ import numpy as np
 
 from models.conversation import Solve
 from models.fairshare.robust import judged
-from models.fairshare.rows import shared
+from models.fairshare.rows import shared, upper_bounds
 from models.fairshare.thresholds import needed
 from models.program_builder import ProductIds
 
@@ -47,7 +47,7 @@ def starving(classes: Classes, rank: Ints, now: int, fixed: Floats, name: str) -
 def _most_served(classes: Classes, older: Bools, wanted: Bools, fixed: Floats, name: str) -> Solve:
     """As much time as possible for the classes that are ``wanted``, up to ENOUGH for each."""
     builder, _ = shared(classes, maximise=True)
-    of, _, row, column, coefficient = judged(builder, classes).need_rows()
+    of, _, row, column, coefficient = judged(builder, classes, upper_bounds(classes)).need_rows()
     sides = np.where(older, needed(classes, fixed, np.arange(classes.count), np.zeros(classes.count)), 0.0)
     builder.add_rows(
         "need",

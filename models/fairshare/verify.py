@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,7 @@ from models.fairshare.goals import goal_class, goal_names, goals, plain_name
 from models.fairshare.measures import measures, value_of
 from models.fairshare.schema import Rule
 from models.fairshare.verify_proof import Slack, proved_slack
+from models.kept import Kept
 
 if TYPE_CHECKING:
     from models.fairshare.division import Division
@@ -21,8 +24,31 @@ if TYPE_CHECKING:
 __all__ = ["goals", "prepare", "verify"]
 
 
+MOST_KNOWN = 4  # verdicts of a problem's plans
+
+
 def verify(problem: Problem, plan: Plan) -> Verdict:
-    """Every rule, every goal and the facts worth showing."""
+    """Every rule, every goal and the facts worth showing.
+
+    Neither a problem nor a plan ever changes, so that the verdict of the very same two, if it was asked for lately, is told again.
+    """
+    known = _verdicts.of(problem)
+    for one, verdict in known:
+        if one() is plan:
+            return replace(verdict, objectives=dict(verdict.objectives), metrics=dict(verdict.metrics))
+    verdict = _verdict(problem, plan)
+    known[:] = [(weakref.ref(plan), verdict), *known][:MOST_KNOWN]
+    return replace(verdict, objectives=dict(verdict.objectives), metrics=dict(verdict.metrics))
+
+
+def _none_known(_: Problem) -> list[tuple[weakref.ref[Plan], Verdict]]:
+    return []
+
+
+_verdicts = Kept(_none_known)
+
+
+def _verdict(problem: Problem, plan: Plan) -> Verdict:
     division = division_of(problem, plan)
     broken = Broken()
     _rules(problem, division, broken)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from models.fairshare.claims import Seen
 from models.fairshare.rising import CAPPED
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from models.conversation import Solved, Step
     from models.fairshare.classes import Classes
-    from models.fairshare.gauge import Gauge, Gauged
+    from models.fairshare.gauge import Gauged, Gauging
     from models.fairshare.rising import Rising
     from models.program import Bools, Floats, Ints
 
@@ -29,10 +30,10 @@ FINE = 1e-12  # a shortfall that is as small will not hide that of others later
 LOOSE = 1e-7  # shortfall that solvers may leave where duals prove that there is none
 PAID = 1e-8  # of all that is paid for rising: a smaller price is noise
 MOST_STEPS = 80  # of the search for one level
-NOTHING = 1e-8  # a level as low, of where a search begins, may be left by the rounding of what others keep
+NOTHING = 1e-6  # a level as low, of where a search begins, may be left by the rounding of what others keep
+LEFT = 1e-9  # of the GPUs that a class needs: if others leave it no more, and that makes so low a level, it has nothing
 NEAR_BOUND = 1e-8  # relative: a level this near to its bound is at it
 NEAR = 1e-14  # a proved shortfall as near to 0 as numbers tell
-NEAR_NUMBERS = 1e-10  # relative: by how much a bound is told weaker than it was reckoned, against rounding
 FIRST_STEP = 1.02  # how far above the last level the search for the next begins
 
 
@@ -47,19 +48,35 @@ class Settled:
 
 @dataclass(slots=True, eq=False)
 class Filled:
-    """A class of jobs as far as it is settled: their levels in order, everyone's speeds, and the level the first round proved."""
+    """A class of jobs as far as it is settled: their levels in order, everyone's speeds, and of the first level what bounds it.
+
+    ``path`` is how they rose to it, ``most`` the least level at which one of them is as fast as it can be.
+    """
 
     speeds: Floats
     rounds: list[Settled] = field(default_factory=list)
     first: float | None = None
-    bound: float = np.inf
+    seen: Seen = field(default_factory=Seen)
+    path: Path | None = None
+    most: float = np.inf
+
+    def bound(self, classes: Classes, above: Bools, speeds: Floats) -> float:
+        """No first level beyond it can be had while the jobs ``above`` have these ``speeds``, both (jobs,)."""
+        path = self.path
+        if path is None:
+            return self.most
+        return self.seen.bound(classes, lambda level: np.where(above, speeds, path.speeds(level)), self.most)
 
 
 class Early(Protocol):
-    """Who is told of the first level before the others are known."""
+    """Who is told of the first levels before the others are known."""
+
+    def bound(self, done: Filled) -> Generator[Step, Any, None]:
+        """Tell of what the first round proved."""
+        ...
 
     def first(self, done: Filled) -> Generator[Step, Any, None]:
-        """Tell of what the first round found."""
+        """Tell of what everyone has after the first rounds."""
         ...
 
 
@@ -105,17 +122,16 @@ def level_bound(classes: Classes, levels: Path, gauged: Gauged, least: float, mo
 
 
 def raised(
-    gauge: Gauge, levels: Path, least: float, guess: float, bounds: list[float]
+    gauge: Gauging, levels: Path, least: float, guess: float, seen: Seen
 ) -> Generator[Step, Solved, tuple[float, Gauged | None] | None]:
-    """The highest level, from ``least`` on, and the duals that prove it (None: everyone is at the cap); notes each bound.
+    """The highest level, from ``least`` on, and the duals that prove it (None: everyone is at the cap); notes what it has seen.
 
     None when a program found no answer.
     """
     classes, most = gauge.classes, levels.highest
     guess = min(max(guess, least), most)
     stride = max(guess - least, 0.02 * guess)
-    blur = FINE * guess  # in which levels near 0 cannot be told apart
-    lowest, proof, nothing = np.inf, None, _nothing(levels) * guess if least == 0.0 else -1.0
+    lowest, proof, nothing = np.inf, None, NOTHING * guess if least == 0.0 else -1.0
     for _ in range(MOST_STEPS):
         found = yield from gauge.of_needs(levels.speeds(guess))
         if found is None:
@@ -124,11 +140,11 @@ def raised(
         if enough and guess >= most:
             return most, None
         above = level_bound(classes, levels, found, least, most)
-        if above <= nothing:
-            bounds.append(0.0)
+        if above <= nothing and found.proves(classes, levels.speeds(0.0)) >= -LEFT:
+            seen.nothing = True
             return 0.0, found
         if above < most:
-            bounds.append(above * (1.0 + NEAR_NUMBERS) + blur)
+            seen.note(above, found)
             lowest, proof = (above, found) if above < lowest else (lowest, proof)
         # Duals prove a little less than there is. Levels are settled by what falls short, or those who settle fall short ever after.
         aim = min(above, level_bound(classes, levels, replace(found, bound=max(found.bound, found.shortfall)), least, most))
@@ -145,11 +161,6 @@ def raised(
     return (least, proof) if proof is not None else None
 
 
-def _nothing(levels: Path) -> float:
-    """Of where a search begins: a level as low is what rounding makes of 0. Who is first has nobody's rounding but solvers'."""
-    return NOTHING if levels.speeds(0.0).any() else FINE
-
-
 def priced_thresholds(classes: Classes, found: Gauged, speeds: Floats, rising: Bools) -> Floats:
     """The least threshold that each class pays for, inf where it pays for none; shape (classes,). ``speeds``, ``rising``: (jobs,)."""
     jobs = classes.market.jobs
@@ -162,7 +173,7 @@ def priced_thresholds(classes: Classes, found: Gauged, speeds: Floats, rising: B
     return least
 
 
-def filled(gauge: Gauge, levels: Rising, start: float, first: float, early: Early) -> Generator[Step, Solved, Filled | None]:
+def filled(gauge: Gauging, levels: Rising, start: float, first: float, early: Early) -> Generator[Step, Solved, Filled | None]:
     """Settle all jobs that rise, from the level ``start`` on.
 
     ``first`` is where the search for the first level begins, and ``early`` hears of it. None when a program found no answer in the first
@@ -172,22 +183,25 @@ def filled(gauge: Gauge, levels: Rising, start: float, first: float, early: Earl
     proof_of = np.full(len(levels.rising), -1, dtype=np.int64)  # of each job's cap
     proofs: list[Gauged] = []
     done = Filled(levels.speeds(start))
-    level, guess = start, first
+    level, guess, told = start, first, False
     while levels.rising.any():
-        bounds: list[float] = []
-        found = yield from raised(gauge, levels, level, guess, bounds)
+        seen = Seen()
+        found = yield from raised(gauge, levels, level, guess, seen)
         if found is None:
             return done if done.first is not None else None
         level, proof = found
         new = done.first is None
         if new:
             least = float(levels.of(levels.cap)[levels.rising].min())
-            done.first, done.bound = min(level, least), min(least, *bounds) if bounds else least
+            done.first, done.seen, done.path, done.most = min(level, least), seen, levels, least
         levels = _settle(classes, levels, level, proof, proofs, proof_of, done)
         done.speeds = levels.speeds(level)
         guess = level * FIRST_STEP if level > 0.0 else first
-        if new and levels.rising.any():
+        if new:
+            yield from early.bound(done)
+        elif not told and levels.rising.any():  # few levels are known at once; while there are many, tell of the first ones
             yield from early.first(done)
+            told = True
     return done
 
 

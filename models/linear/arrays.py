@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,16 +71,22 @@ def arrays_of(problem: Problem) -> Arrays:
     return _kept.of(problem)
 
 
+@lru_cache(maxsize=4)
+def _numbered(letter: str, count: int) -> tuple[str, ...]:
+    """Names by position; those of a large program take longer to make than to check its plan."""
+    return tuple(f"{letter}{place}" for place in range(count))
+
+
 def column_names(problem: Problem) -> Sequence[str]:
     """The name of each column."""
     given = problem.columns.names
-    return given if given is not None else [f"x{place}" for place in range(len(problem.columns.cost))]
+    return given if given is not None else _numbered("x", len(problem.columns.cost))
 
 
 def row_names(problem: Problem) -> Sequence[str]:
     """The name of each row."""
     given = problem.rows.names
-    return given if given is not None else [f"r{place}" for place in range(problem.rows.count)]
+    return given if given is not None else _numbered("r", problem.rows.count)
 
 
 def limits(given: Sequence[float | None] | None, count: int, *, default: float, missing: float) -> Floats:

@@ -6,6 +6,7 @@ can move them, and sensitivity can price them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +49,16 @@ def build(
         indices=arrays.entry_column[order],
         coefficients=arrays.entry_value[order],
         offset=arrays.offset,
-        row_blocks=(Block(Rule.row.value, 0, tuple((name,) for name in row_names(problem))),) if arrays.rows else (),
-        column_blocks=(Block(COLUMN, 0, tuple((name,) for name in column_names(problem))),),
+        row_blocks=(Block(Rule.row.value, 0, _ids(tuple(row_names(problem)))),) if arrays.rows else (),
+        column_blocks=(Block(COLUMN, 0, _ids(tuple(column_names(problem)))),),
     )
     return program if hasten else _with_bounds_as_rows(problem, arrays, program)
+
+
+@lru_cache(maxsize=4)
+def _ids(names: tuple[str, ...]) -> tuple[tuple[str], ...]:
+    """Names as id tuples, for programs of the same names one after another."""
+    return tuple((name,) for name in names)
 
 
 def extract(problem: Problem, values: Mapping[str, Mapping[tuple[Any, ...], float]]) -> Plan:

@@ -48,10 +48,18 @@ class NoPlanError(Exception):
 Sifting = Generator[Any, Any, Priced]
 
 
-def duals(options: Options, goal: str | None, tolerance: float, seed: int, deadline: float, start: Floats | None = None) -> Sifting:
+def duals(
+    options: Options,
+    goal: str | None,
+    tolerance: float,
+    seed: int,
+    deadline: float,
+    start: Floats | None = None,
+    share: float = FIRST_SHARE,
+) -> Sifting:
     """The prices with the best bound, until it rises by much less than ``tolerance`` (relative) in a round, or time is up.
 
-    Bounds are proved of ``goal``, where one is named. Raises NoPlanError.
+    ``start``, shape (rows,), may be wrong by ``share``. Bounds are proved of ``goal``, where one is named. Raises NoPlanError.
     """
     rows = len(options.rows)
     prices = np.zeros(rows) if start is None else start
@@ -62,15 +70,15 @@ def duals(options: Options, goal: str | None, tolerance: float, seed: int, deadl
         rng = np.random.default_rng(seed)
         steps = (SMALLEST_SAMPLE * SAMPLE_STEP**level for level in range(8))
         sizes = [size for size in steps if 2 * size < options.count]
-        share = WIDEST
+        wrong = WIDEST
         for size in sizes:
             part = options.part(*sample(importance, size, rng))
             try:
-                found = yield from sifted(part, prices, None, SAMPLE_TOLERANCE, deadline, share=share, rounds=SAMPLE_ROUNDS, seed=seed)
+                found = yield from sifted(part, prices, None, SAMPLE_TOLERANCE, deadline, share=wrong, rounds=SAMPLE_ROUNDS, seed=seed)
             except NoPlanError:  # of the sample: no proof about all
                 break
-            prices, share = found.prices, FIRST_SHARE
-    share = WIDEST if start is None and options.count <= 2 * SMALLEST_SAMPLE else FIRST_SHARE
+            prices, wrong = found.prices, FIRST_SHARE
+        share = WIDEST if options.count <= 2 * SMALLEST_SAMPLE else FIRST_SHARE
     return (yield from sifted(options, prices, goal, tolerance, deadline, share=share, seed=seed))
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from models.conversation import Impossible, Offered, Proved
 from models.tiering import exact, verify
+from models.tiering.again import SHARE, recalled, remember
 from models.tiering.copies import Served, held_from, plan_from
-from models.tiering.duals import METHOD, NoPlanError, duals, ladder
+from models.tiering.duals import FIRST_SHARE, METHOD, NoPlanError, duals, ladder
 from models.tiering.options import options_of, plain
 from models.tiering.prices import priced
 from models.tiering.repair import balanced, improved, keeps_limits
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from models.tiering.prices import Priced
     from models.tiering.schema import GoalName, Plan, Problem
 
-__all__ = ["METHOD", "applies", "converse"]
+__all__ = ["METHOD", "applies", "carried", "converse"]
+
+REMEMBERS = True  # a conversation may begin with the prices of the one before
 
 EXACT_COLUMNS = 20_000  # up to here the exact program is fast enough
 EXACT_INSTEAD = 300_000  # up to here it is asked where prices lead to no plan: there may be none
@@ -44,6 +47,7 @@ FIRST_REPAIR = 20  # objects near a tie between each two servers in the first in
 REPAIR_WIDER = 3  # times as many in the next
 REPAIR_SHARE = 0.4  # of the time left
 REPAIR_BELOW = 0.5  # of the wanted gap: a plan that is so close is not improved further
+AGAIN_BELOW = 0.9  # the same for one of many problems
 MOST_REPAIR = 600
 PRICED = "prices"
 REPAIRED = "repair"
@@ -66,57 +70,75 @@ def _columns(problem: Problem) -> int:
     return store.objects.count * store.tiers.count * 2
 
 
-def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float) -> Conversation:
-    """The search by prices, or by the exact program."""
+def carried(problem: Problem, plan: Plan, seconds: float) -> Plan:
+    """A plan of another problem without that problem's prices."""
+    del problem, seconds
+    return plan.model_copy(update={"prices": ()})
+
+
+def converse(
+    problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float, memory: dict[str, Any] | None = None
+) -> Conversation:
+    """The search by prices, or by the exact program.
+
+    ``memory`` has what the conversation before left, and takes what this one leaves. Where prices were left, nothing else is tried.
+    """
     if by_prices(problem):
-        yield from _priced(problem, plan, seed, time.monotonic() + seconds, gap)
+        yield from _priced(problem, plan, seed, time.monotonic() + seconds, gap, memory)
     else:
         yield from exact.converse(problem, plan)
 
 
-def _priced(problem: Problem, plan: Plan | None, seed: int, deadline: float, gap: float) -> Conversation:
+def _priced(problem: Problem, plan: Plan | None, seed: int, deadline: float, gap: float, memory: dict[str, Any] | None) -> Conversation:
     """Goal after goal: prices and their bound, a plan from them, then integer programs around it while they gain."""
     known = verify.verify(problem, plan).objectives if plan is not None and len(problem.goals) > 1 else {}
     floors: dict[GoalName, float] = {}
     prices: dict[tuple[str, tuple[str, ...]], float] = {}
     state: State | None = None
     told: tuple[TierPrice, ...] = ()
+    again = False
     for number, goal in enumerate(problem.goals):
         options = options_of(problem, goal, floors)
         if state is not None and not keeps_limits(options, state):  # the plan that was known is ahead of it
             state = None
-        start = ladder(options, prices) if floors else None
+        before = recalled(memory, goal, options)
+        again = again or before is not None
+        start = before if before is not None else ladder(options, prices) if floors else None
         try:
-            at = yield from _bounded(options, goal, gap, seed, deadline, start)
+            at, closed = yield from _bounded(options, goal, gap, seed, deadline, start, FIRST_SHARE if before is None else SHARE)
         except NoPlanError:
             if not floors:
                 yield Impossible()
             return
+        remember(memory, goal, options, at.prices)
+        if closed and again:
+            return
         prices |= {(row.rule, row.ids): float(price) for row, price in zip(options.rows, at.prices, strict=True)}
         told = told or tier_prices(options, at.prices)
         part = 1 / (len(problem.goals) - number)  # of the time left: the goals after this one want some too
-        state = yield from _planned(problem, options, at, state, gap, (deadline, part), told)
+        state = yield from _planned(problem, options, at, state, (AGAIN_BELOW if again else REPAIR_BELOW) * gap, (deadline, part), told)
         found = math.inf if state is None else options.goal(state.sets, state.server)
         floors[goal] = min(found, known.get(goal.value, math.inf))
         if known and floors[goal] < known[goal.value]:  # what it attains in later goals is attained by no plan that is as good in this one
             known = {}
         if math.isinf(floors[goal]):
-            if not number and plan is None and _columns(problem) <= EXACT_INSTEAD and time.monotonic() < deadline:
+            if not (number or again) and plan is None and _columns(problem) <= EXACT_INSTEAD and time.monotonic() < deadline:
                 yield from exact.converse(problem, None)
             return
 
 
-def _bounded(options: Options, goal: GoalName, gap: float, seed: int, deadline: float, start: Floats | None) -> Generator[Any, Any, Priced]:
-    """The prices with the best bound; the bound is proved of the goal."""
+def _bounded(
+    options: Options, goal: GoalName, gap: float, seed: int, deadline: float, start: Floats | None, share: float
+) -> Generator[Any, Any, tuple[Priced, bool]]:
+    """The prices with the best bound, which is proved of the goal; and whether it closes every goal to the plan that is known."""
     loose = options.loosened(LOOSE, seed) if options.count > LOOSE_FROM else options
-    at = yield from duals(loose, goal.value, min(TOLERANCE_SHARE * gap, LARGEST_TOLERANCE), seed, deadline, start)
+    at = yield from duals(loose, goal.value, min(TOLERANCE_SHARE * gap, LARGEST_TOLERANCE), seed, deadline, start, share)
     if loose is not options:
         # Of the original, whose bound is a little better, and with the broken ties for what follows.
         bound = priced(options, at.prices).bound
         at = replace(at, bound=max(bound, at.bound))
-    if math.isfinite(at.bound):
-        yield Proved(goal.value, at.bound, METHOD)
-    return at
+    closed = math.isfinite(at.bound) and (yield Proved(goal.value, at.bound, METHOD))
+    return at, bool(closed)
 
 
 def _planned(
@@ -141,8 +163,8 @@ def _planned(
         return None
     yield Offered(plan_of(problem, options, state, told), PRICED)
     near = FIRST_REPAIR
-    while time.monotonic() < until and _gap(options, state, at) > gap * REPAIR_BELOW:
-        better = yield from improved(options, at, state, near, REPAIR_BELOW * gap, REPAIR_SHARE * part)
+    while time.monotonic() < until and _gap(options, state, at) > gap:
+        better = yield from improved(options, at, state, near, gap, REPAIR_SHARE * part)
         if better is not None:
             state = better
             yield Offered(plan_of(problem, options, state, told), REPAIRED)

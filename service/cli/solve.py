@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,12 +19,12 @@ from service.cli.kinds import KindName, kind_called
 from service.cli.output import as_object, complain, show_result
 from service.cli.progress import shown_progress
 from service.cli.remote import Remote, Server, is_run, no_service, service_at
+from service.cli.stopping import soft_stop
 from service.cli.verify import ProblemFile
 from service.cli.view import check_view, view_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
     from models.contract import Kind
     from models.vocabulary import Document
@@ -194,32 +192,11 @@ def _asked(context: typer.Context, limits: Limits, warm_start: str | None) -> di
 def _solved(engine: Engine, problem: Document, limits: Limits, *, bar: bool) -> Result:
     cancel = threading.Event()
     try:
-        with _soft_stop(cancel), shown_progress(limits.time_limit_s, wanted=bar) as on_progress:
+        with soft_stop(cancel), shown_progress(limits.time_limit_s, wanted=bar) as on_progress:
             return engine(problem, on_progress, cancel)
     except KeyboardInterrupt:
         complain("stopped at once; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def _soft_stop(cancel: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) sets ``cancel``, the second raises KeyboardInterrupt."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        if cancel.is_set():
-            raise KeyboardInterrupt
-        cancel.set()
-        complain("stopping; the best plan so far is kept (Ctrl-C again stops at once)")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write(problem: Document, result: Result, before: Document | None, plan: Target | None, report: Target | None) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # mistakes told in full to people; the rest are only counted
 MOST_FINDINGS = 100  # told to programs
 LONGEST_VALUE = 60
+SINGULAR = {"axes": "axis"}  # of fields that do not only add an s
 NAMES = ("id", "job", "node", "name")  # fields that name the part of a document they stand in
 CONTRADICTION = "contradiction"  # what a kind refuses without saying where
 NOT_JSON = "json_invalid"
@@ -155,7 +156,7 @@ def _owner(document: object, location: Location) -> str:
             break
         if isinstance(value, dict):
             name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
-            found = f"{group.removesuffix('s')} {_shown(name)}".strip() if name is not None else found
+            found = f"{SINGULAR.get(group) or group.removesuffix('s')} {_shown(name)}".strip() if name is not None else found
     return found
 
 

@@ -1,0 +1,80 @@
+"""A study file and its base problem, or what is wrong with them: the place and the cure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import catalogue
+from models.contract import ContradictionError
+from optimizer.study.scenarios import expanded
+from optimizer.study.schema import Study
+from service.documents.complaints import InvalidError, Mistake, below
+from service.documents.errors import BadInputError
+from service.documents.reading import Text, parse, validated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.contract import Kind
+    from models.vocabulary import Document
+    from optimizer.study.rows import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStudy:
+    """A study that can run: its base problem is there, every axis matches something, and every value gives a right problem."""
+
+    study: Study
+    kind: Kind
+    base: Document
+    scenarios: tuple[Scenario, ...]
+
+
+def read_study(text: Text, folder: Path, read: Callable[[str], Text], stored: Callable[[Kind, str], Document] | None = None) -> ReadStudy:
+    """The study in ``text``, whose base problem may be a file: a relative path starts at ``folder``. ``read`` reads a file's text.
+
+    ``stored`` finds problems by id, where there is a service that has them. Raises BadInputError.
+    """
+    study = parse(Study, text)
+    try:
+        kind = catalogue.kind(study.kind)
+    except catalogue.UnknownKindError as error:
+        raise BadInputError(f"{text.name}: /kind: {error}") from None
+    base = _base(study, kind, text.name, folder, read, stored)
+    try:
+        scenarios = expanded(study, base)
+    except ContradictionError as error:
+        raise BadInputError(f"{text.name}: {refused(error)}") from None
+    return ReadStudy(study, kind, base, scenarios)
+
+
+def refused(error: ContradictionError) -> InvalidError:
+    """A study that was refused, told as any other document."""
+    return InvalidError([Mistake(found.pointer, "", found.code, found.detail) for found in error.mistakes])
+
+
+def _base(
+    study: Study, kind: Kind, name: str, folder: Path, read: Callable[[str], Text], stored: Callable[[Kind, str], Document] | None
+) -> Document:
+    told = study.base
+    if told.file is not None:
+        place = Path(told.file)
+        return parse(kind.problem, read(str(place if place.is_absolute() else folder / place)))
+    if told.problem is not None:
+        try:
+            with below("/base/problem"):
+                return validated(kind.problem, told.problem)
+        except InvalidError as error:
+            raise BadInputError(f"{name}: {error}") from None
+    if stored is None:
+        raise BadInputError(f"{name}: /base/problem_id: problems are stored by a service; give --server URL, or the base as a file")
+    assert told.problem_id is not None  # noqa: S101  (a base has one of three)
+    return stored(kind, told.problem_id)
+
+
+def as_text(study: Study) -> str:
+    """The study as a person would write it, in JSON."""
+    return json.dumps(study.model_dump(mode="json", exclude_unset=True), indent=2)
