@@ -46,6 +46,7 @@ RESCUE_SHARE = 0.5  # of what is left of the time, for the heuristic where there
 RELAXATION_SHARE = 0.5  # of the time: the bound comes first, but a plan must follow
 PACK_ABOVE = 0.005  # relative gap of the guided plan up to which neighbourhoods gain more per second than packing anew
 PARTS_BELOW = 0.03  # relative gap of a plan that came with the problem, up to which parts of it are packed anew and not all
+PARTS_UNTIL = 2e-5  # relative gap of the first goal below which parts stop, though a later goal may be open
 MOST_PARTS = 8
 FILL_S = 0.3  # for seating what is left over, at the very end
 EXCHANGE_SHARE = 0.3  # of what is left, for one round
@@ -81,7 +82,7 @@ def search(
     if not at_scale or kind.part("formulation").size(task.problem) <= DIRECT_COLUMNS:
         Direct(kind, incumbents, task.limits, deadline, cancel, diagnosing=diagnosing, kept=kept).run()
     else:
-        AtScale(kind, incumbents, task.limits, deadline, cancel).run()
+        AtScale(kind, incumbents, task.limits, deadline, cancel, carried=kept is not None).run()
 
 
 class Direct:
@@ -254,8 +255,11 @@ def _bare(ids: Any) -> Any:  # noqa: ANN401  (Pyomo's indices: a scalar's None, 
 class AtScale:
     """The relaxation by groups for the bound, the plans it leads to, then neighbourhoods until time is up."""
 
-    def __init__(self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event) -> None:
-        self._kind = kind
+    def __init__(
+        self, kind: Kind, incumbents: Incumbents, limits: Limits, deadline: Deadline, cancel: threading.Event, *, carried: bool = False
+    ) -> None:
+        """``carried``: the plan that there is may be one of a problem much like this."""
+        self._kind, self._carried = kind, carried
         self._scale = kind.part("scale")
         self._incumbents = incumbents
         self._limits = limits
@@ -267,14 +271,14 @@ class AtScale:
         incumbents, problem = self._incumbents, self._incumbents.problem
         goals = incumbents.goals
         source, generated = self._relaxed(goals[0], {}, None)
-        if hasattr(self._scale, "part") and incumbents.gap(goals[0]) <= PARTS_BELOW:
-            self._by_parts(goals[0])
-        else:
+        if self._carried and hasattr(self._scale, "part") and incumbents.gap(goals[0]) <= PARTS_BELOW:
+            self._by_parts(goals[0], source)
+        if not self._done() and (not self._carried or incumbents.gap(goals[0]) > self._limits.gap):
             self._packed(source, generated, PACK_ABOVE)
         if incumbents.plan is None and not self._done():
             self._rescue()
         self._exchange()
-        if source is not None:
+        if source is not None and not self._done():
             # Before the long search: a better first goal later only loosens what is proved of the others now.
             self._bound_later(source)
         if not self._done():
@@ -296,12 +300,17 @@ class AtScale:
         if not self._done() and incumbents.gap(incumbents.goals[0]) > above:
             self._pack(source, generated)
 
-    def _by_parts(self, goal: Goal) -> None:
-        """Large parts of a plan that is good already, each packed anew from a relaxation of its own, until the goal's gap is closed."""
+    def _by_parts(self, goal: Goal, source: Any) -> None:  # noqa: ANN401
+        """Large parts of a plan that is good already, each packed anew from a relaxation of its own, until every goal's gap is closed.
+
+        What is proved of the later goals rests on what the first has attained: while they are open it is made better than asked for.
+        """
         incumbents = self._incumbents
         rng = random.Random(self._limits.seed)
         for _ in range(MOST_PARTS):
-            if self._done() or incumbents.plan is None or incumbents.gap(goal) <= self._limits.gap:
+            if source is not None and incumbents.gap(goal) <= self._limits.gap:
+                self._bound_later(source)
+            if self._done() or incumbents.plan is None or incumbents.gap(goal) <= min(PARTS_UNTIL, self._limits.gap):
                 return
             with incumbents.timed("build"):
                 part = self._scale.part(incumbents.problem, incumbents.plan, rng)

@@ -13,7 +13,7 @@ from math import fsum
 from typing import TYPE_CHECKING
 
 from models.contract import Goal, Sense
-from models.placement.fragmentation import Free, cluster_fragmentation, task_classes
+from models.placement.fragmentation import Free, TaskClass, cluster_fragmentation, task_classes
 from models.placement.schema import GoalName, Use
 from models.placement.sharing import sharing_metrics
 from models.vocabulary import Level
@@ -123,6 +123,11 @@ class Tally:
                     use.gpu_memory_gib[gpu] = use.gpu_memory_gib.get(gpu, 0.0) + gpu_memory
 
     @cached_property
+    def task_classes(self) -> tuple[TaskClass, ...]:
+        """The distinct demands of the problem's jobs, see ``fragmentation.py``."""
+        return task_classes(self.problem)
+
+    @cached_property
     def evicted(self) -> tuple[Job, ...]:
         """Running jobs that do not run in the plan."""
         return tuple(job for job in self.problem.jobs if job.running is not None and job.id not in self.listed)
@@ -201,7 +206,7 @@ def fragmentation(tally: Tally) -> float:
         use = tally.use.get(node.id, nothing)
         shares = tuple(use.free_share(gpu) for gpu in range(node.gpus)) if use.gpus else (1.0,) * node.gpus
         free.append(Free(node.gpu_model, node.cpu_cores - use.cpu_cores, node.memory_gib - use.memory_gib, shares))
-    return cluster_fragmentation(task_classes(tally.problem), free)
+    return cluster_fragmentation(tally.task_classes, free)
 
 
 def topology_distance(tally: Tally) -> float:
@@ -258,7 +263,7 @@ def metrics(tally: Tally, found: dict[str, float]) -> dict[str, float]:
     """Plain facts about the plan; ``found`` are the objectives, so that no goal is computed twice."""
     problem = tally.problem
     capacity = float(sum(node.gpus for node in problem.nodes if node.state != "drained"))
-    allocated = allocated_gpus(tally)
+    allocated = found[GoalName.allocated_gpus] if GoalName.allocated_gpus in found else allocated_gpus(tally)
     facts = {
         "allocated_gpus": allocated,
         "capacity_gpus": capacity,
@@ -275,6 +280,6 @@ def metrics(tally: Tally, found: dict[str, float]) -> dict[str, float]:
         facts["gained_gpus"] = allocated - running
     if GoalName.fragmentation in found:
         facts["fragmentation_gpus"] = found[GoalName.fragmentation]
-    elif len(problem.nodes) * len(task_classes(problem)) <= FRAGMENTATION_WORK:
+    elif len(problem.nodes) * len(tally.task_classes) <= FRAGMENTATION_WORK:
         facts["fragmentation_gpus"] = fragmentation(tally)
     return facts | sharing_metrics(problem, tally.placed)

@@ -53,10 +53,10 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
         Swift(ledger).seat(jobs, deadline)
     fill(ledger, jobs, deadline, ordered=True)
     plan = ledger.plan()
-    return plan if problem.ordered_goals()[0] in SERVED else _better(problem, nothing_new, plan)
+    return plan if problem.ordered_goals()[0] in SERVED else better(problem, nothing_new, plan)
 
 
-def _better(problem: Problem, nothing_new: Plan, filled: Plan) -> Plan:
+def better(problem: Problem, nothing_new: Plan, filled: Plan) -> Plan:
     """The better of two plans: where a goal such as the fewest nodes comes first, to place nothing may be best."""
     one, other = verify(problem, nothing_new), verify(problem, filled)
     for goal in goals(problem):

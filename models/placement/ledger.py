@@ -19,7 +19,7 @@ from models.program import Bools, Floats, Ints
 from models.vocabulary import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Mapping
 
     from models.placement.schema import Job, Problem
 
@@ -225,15 +225,20 @@ class Ledger:
 
     # ------------------------------------------------------------ the plan
 
-    def plan(self) -> Plan:
-        """The plan as booked, jobs in the order of the problem."""
+    def plan(self, known: Mapping[str, JobPlacement] | None = None) -> Plan:
+        """The plan as booked, jobs in the order of the problem. Of ``known`` placements those that say the same are used again."""
         jobs, nodes = self.problem.jobs, self.problem.nodes
+        known = known or {}
         placements, moved, evicted = [], [], []
         for place, job in enumerate(jobs):
             seats = self.seats.get(place)
             if seats:
-                workers = tuple(WorkerPlace.model_construct(node=nodes[node].id, gpus=gpus) for node, gpus in seats)
-                placements.append(JobPlacement.model_construct(job=job.id, workers=workers))
+                told = known.get(job.id)
+                if told is None or [(worker.node, worker.gpus) for worker in told.workers] != [(nodes[at].id, gpus) for at, gpus in seats]:
+                    workers = tuple(WorkerPlace.model_construct(node=nodes[at].id, gpus=gpus) for at, gpus in seats)
+                    told = JobPlacement.model_construct(job=job.id, workers=workers)
+                placements.append(told)
+                workers = told.workers
                 if job.running is not None and spots(workers) != spots(job.running.workers):
                     moved.append(job.id)
             elif job.running is not None:

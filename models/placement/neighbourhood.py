@@ -17,7 +17,7 @@ from models.placement.schema import Job, JobPlacement, Plan, Problem, Running, T
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 FIRST_NODES = 8
 MOST_NODES = 64
@@ -30,11 +30,11 @@ def neighbourhoods(problem: Problem, plan: Plan) -> Callable[[random.Random, flo
 
     Nodes with idle GPUs come first in line. None when a draw came to nothing: draw again.
     """
-    whole = _Whole(problem, plan)
+    whole = Whole(problem, plan)
     return lambda rng, size: whole.part(rng, max(2, min(MOST_NODES, round(FIRST_NODES * size))))
 
 
-class _Whole:
+class Whole:
     """The plan seen node by node."""
 
     def __init__(self, problem: Problem, plan: Plan) -> None:
@@ -77,12 +77,16 @@ class _Whole:
     def part(self, rng: random.Random, count: int) -> Neighbourhood | None:
         """A part of about ``count`` nodes, or None when the draw was no good."""
         nodes = self._draw(rng, count)
+        return self.around(nodes, lambda: self._offered(rng, nodes))
+
+    def around(self, nodes: set[str], offered: Callable[[], tuple[Job, ...]]) -> Neighbourhood | None:
+        """The part of just these nodes, with the waiting jobs that ``offered`` gives; None when it is none."""
         inside = sorted({job for node in nodes for job in self.touching[node]})
         free = [job for job in inside if self._is_free(job, nodes)]
         if not nodes or (self.problem.preempt_for is not None and self.problem.preempt_for not in free):
             return None
         fixed = [job for job in inside if job in self.placed and job not in free]  # whoever was evicted from outside stays so
-        part = self._problem(rng, nodes, free, fixed)
+        part = self._problem(nodes, free, fixed, offered() if self.problem.use is not Use.preempt else ())
         start = Plan(
             placements=tuple(self._cut(job, nodes) for job in [*fixed, *free] if job in self.placed),
             moved=tuple(job for job in self.plan.moved if job in free),
@@ -115,9 +119,8 @@ class _Whole:
     def _cut(self, job: str, nodes: set[str]) -> JobPlacement:
         return JobPlacement(job=job, workers=tuple(worker for worker in self.placed[job].workers if worker.node in nodes))
 
-    def _problem(self, rng: random.Random, nodes: set[str], free: list[str], fixed: list[str]) -> Problem:
+    def _problem(self, nodes: set[str], free: list[str], fixed: list[str], offered: tuple[Job, ...]) -> Problem:
         held = tuple(self._as_fixed(self.jobs[job], nodes) for job in fixed)
-        offered = self._offered(rng, nodes) if self.problem.use is not Use.preempt else ()
         jobs = (*held, *(self.jobs[job] for job in free), *offered)
         quotas = self._quotas_left(free, held)
         moves = None
@@ -155,18 +158,19 @@ class _Whole:
 
     def _offered(self, rng: random.Random, nodes: set[str]) -> tuple[Job, ...]:
         """Some waiting jobs: the first few in greedy order, then others at random."""
-        models = {self.nodes[node].gpu_model for node in nodes}
-        gpus = [self.nodes[node].gpus for node in nodes]
         first, others = self.waiting[: OFFERED // 2], self.waiting[OFFERED // 2 :]
         drawn = (*first, *rng.sample(others, min(len(others), 2 * OFFERED)))
-        fit = (
-            job
-            for job in drawn
-            if (not job.model_speeds or models & job.model_speeds.keys())
-            and job.gpus_per_worker <= max(gpus)
-            and job.gpus_per_worker * (job.workers_min or job.workers) <= sum(gpus)
-        )
-        return tuple(islice(fit, OFFERED))
+        return tuple(islice(self.fitting(drawn, nodes), OFFERED))
+
+    def fitting(self, jobs: Iterable[Job], nodes: set[str]) -> Iterator[Job]:
+        """Those of the jobs that the nodes, were they empty, might hold."""
+        models = {self.nodes[node].gpu_model for node in nodes}
+        gpus = [self.nodes[node].gpus for node in nodes]
+        most, total = max(gpus, default=0), sum(gpus)
+        for job in jobs:
+            accepted = not job.model_speeds or not models.isdisjoint(job.model_speeds)
+            if accepted and job.gpus_per_worker <= most and job.gpus_per_worker * (job.workers_min or job.workers) <= total:
+                yield job
 
     def _quotas_left(self, free: list[str], held: tuple[Job, ...]) -> tuple[Tenant, ...]:
         """What the tenants' other jobs leave of the quotas: those of the part, free or held, count again in the part."""

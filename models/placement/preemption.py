@@ -26,7 +26,7 @@ def make_room(ledger: Ledger, deadline: float = math.inf) -> bool:
     running = [other for other, job in enumerate(problem.jobs) if job.running is not None]
     for other in running:
         ledger.book_running(other)
-    candidates = [other for other in running if _may_evict(problem.jobs[other], problem.jobs[place])]
+    candidates = [other for other in running if may_evict(problem.jobs[other], problem.jobs[place])]
     unlawful = running_unlawfully(ledger)
     if not set(unlawful) <= set(candidates):
         return False
@@ -41,11 +41,12 @@ def make_room(ledger: Ledger, deadline: float = math.inf) -> bool:
         candidates.remove(victim)
         ledger.unbook(victim)
         evicted.append(victim)
-    _put_back(ledger, evicted)
+    put_back(ledger, evicted)
     return problem.max_evictions is None or sum(other not in ledger.seats for other in running) <= problem.max_evictions
 
 
-def _may_evict(job: Job, named: Job) -> bool:
+def may_evict(job: Job, named: Job) -> bool:
+    """Whether a running job may make room for the named one."""
     return job.running is not None and job.running.evictable and job.priority < named.priority
 
 
@@ -98,7 +99,7 @@ def _cost(ledger: Ledger, place: int) -> float:
     return running.move_cost if running is not None else 0.0
 
 
-def _put_back(ledger: Ledger, evicted: list[int]) -> None:
+def put_back(ledger: Ledger, evicted: list[int]) -> None:
     """Book again, dearest first, every evicted job that still may run where it ran."""
     for other in sorted(evicted, key=lambda place: -_cost(ledger, place)):
         ledger.book_running(other)

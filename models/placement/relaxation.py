@@ -17,7 +17,7 @@ import numpy as np
 
 from models.contract import NewColumns
 from models.placement.cutting import Cutting
-from models.placement.demand import Stock, merged, stocks, wishes
+from models.placement.demand import Shape, Stock, Wish, merged, stocks, wishes
 from models.placement.schema import GoalName
 from models.placement.slices import maximal_slices
 from models.program_builder import ProgramBuilder
@@ -30,14 +30,19 @@ if TYPE_CHECKING:
     from models.program import Bools, Floats, Ints, LinearProgram
 
 MOST_SEATS = 30_000  # shapes times stocks: beyond this the stocks of each kind of node are merged into one
+MOST_PRICED = 8  # slices of one slot that enter at once: fewer rounds, and so many of them are of no use later
+MANY_PRICED = 1_000  # slices of all slots that enter at once, but for the best of each
 COUNTED = (GoalName.placed_value, GoalName.allocated_gpus)  # the goals that a sum over workers tells
+
+
+_Groups = tuple[list[Wish], list[Shape], list[Stock], Cutting]
 
 
 class Relaxation:
     """The relaxation of what is still free in ``ledger`` for ``jobs``, aiming at ``goal``.
 
-    ``floors`` holds earlier goals at what they attained. ``known`` is a relaxation of the same nodes and jobs whose slices
-    this one starts with (with floors it must: with too few slices they could not be met). ``granted`` jobs count in full.
+    ``floors`` holds earlier goals at what they attained. ``known`` is a relaxation of the same ``ledger`` and jobs whose groups and
+    slices this one starts with (with floors it must: with too few slices they could not be met). ``granted`` jobs count in full.
     Implements ``models.contract.ColumnSource``.
     """
 
@@ -54,14 +59,12 @@ class Relaxation:
         self.ledger = ledger
         self.goal = goal
         self.floors = dict(floors or {})
-        self.wishes, self.shapes = wishes(ledger, jobs)
-        self.stocks = stocks(ledger)
-        self.coarse = len(self.shapes) * len(self.stocks) > MOST_SEATS
-        if self.coarse:
-            self.stocks = merged(self.stocks)
-        free = {counted: sum(worth_of(ledger.problem.jobs[place], counted) for place in granted) for counted in COUNTED}
+        self.jobs, self.granted = tuple(jobs), frozenset(granted)
+        self._groups: _Groups = _grouped(ledger, self.jobs) if known is None else known._groups  # noqa: SLF001  (another of this class)
+        self.wishes, self.shapes, self.stocks, self.cutting = self._groups
+        self.coarse = any(stock.members for stock in self.stocks)
+        free = {counted: sum(worth_of(ledger.problem.jobs[place], counted) for place in self.granted) for counted in COUNTED}
         self.base = {counted: _already(ledger, counted) + free[counted] for counted in COUNTED}
-        self.cutting = Cutting(self.shapes, self.stocks)
         self.slots, self.sizes, self.size_of = self.cutting.slots, self.cutting.sizes, self.cutting.size_of
         self.runs: list[tuple[int, int]] = [(w, o) for w, wish in enumerate(self.wishes) for o in range(len(wish.options))]
         self._place_seats()
@@ -291,9 +294,10 @@ class Relaxation:
     # ------------------------------------------------------------ pricing
 
     def price(self, row_duals: Floats) -> NewColumns:
-        """The best missing slice of each slot at these duals, and by how much all missing slices together could raise the optimum."""
-        excess, added = 0.0, []
-        sizes = len(self.sizes)
+        """The best missing slices of each slot at these duals, and by how much all missing slices together could raise the optimum."""
+        excess, sizes = 0.0, len(self.sizes)
+        added: list[tuple[int, Ints]] = []
+        most = min(MOST_PRICED, max(1, MANY_PRICED // max(len(self.slots), 1)))
         for number, (slot, missing) in enumerate(zip(self.slots, self._missing, strict=True)):
             if not missing.any():
                 continue
@@ -304,11 +308,10 @@ class Relaxation:
                 price += row_duals[self.gpu_rows.start + slot.stock]
                 price += row_duals[self.size_row_of[slot.stock, 1]] if (slot.stock, 1) in self.size_row_of else 0.0
             gains = np.where(missing, slices @ row_duals[first : first + sizes] - price, -np.inf)
-            best = int(np.argmax(gains))
-            if gains[best] > 0:
-                excess += slot.count * float(gains[best])
-                missing[best] = False
-                added.append((number, slices[best]))
+            excess += slot.count * max(float(gains.max()), 0.0)  # the columns of a slot sum to its count: no more than the best gains
+            best = [k for k in np.argsort(-gains, kind="stable")[:most].tolist() if gains[k] > 0]
+            missing[best] = False
+            added.extend((number, slices[k]) for k in best)
         return self._columns_of(added, excess)
 
     def _columns_of(self, added: list[tuple[int, Ints]], excess: float) -> NewColumns:
@@ -339,6 +342,15 @@ class Relaxation:
             values=np.array(values),
             excess=excess,
         )
+
+
+def _grouped(ledger: Ledger, jobs: Iterable[int]) -> _Groups:
+    """What the relaxation tells apart; the stocks merged where there are too many."""
+    wanted, shapes = wishes(ledger, jobs)
+    found = stocks(ledger)
+    if len(shapes) * len(found) > MOST_SEATS:
+        found = merged(found)
+    return wanted, shapes, found, Cutting(shapes, found)
 
 
 def worth_of(job: Job, goal: GoalName) -> float:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from models.placement.carried import carried
 from models.placement.guided import fill_rest, seat_guided
 from models.placement.heuristic import book_all_running, fill, waiting
 from models.placement.ledger import Ledger
 from models.placement.neighbourhood import neighbourhoods
 from models.placement.packing import Packing
+from models.placement.part import part
 from models.placement.relaxation import COUNTED, Relaxation
 from models.placement.repacking import Repacking
 from models.placement.schema import GoalName, Use
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from models.placement.schema import Plan, Problem
     from models.program import Floats, LinearProgram
 
-__all__ = ["applies", "exchange", "filled", "guided", "neighbourhoods", "packing", "relaxation"]
+__all__ = ["applies", "carried", "exchange", "filled", "guided", "neighbourhoods", "packing", "part", "relaxation"]
 
 METHOD = "dual bound of the relaxation by shapes, stocks and slices, recomputed from its row duals"  # what certificates say
 
@@ -39,11 +41,14 @@ def relaxation(
     """The relaxation for one goal; None for a goal that it does not know, or when the running jobs break a rule.
 
     A placement keeps its running jobs. A repack or a preemption is relaxed further: every job may go anywhere, at no cost.
-    ``known`` is a relaxation that this function made for an earlier goal.
+    ``known`` is a relaxation that this function made of the same object ``problem`` for an earlier goal.
     """
     name = GoalName(goal)
     if name not in COUNTED:
         return None
+    limits = {GoalName(one): value for one, value in (floors or {}).items()}
+    if known is not None and known.ledger.problem is problem:
+        return Relaxation(known.ledger, known.jobs, name, floors=limits, known=known, granted=known.granted)
     ledger = Ledger(problem)
     jobs = list(range(len(problem.jobs)))
     granted: frozenset[int] = frozenset()
@@ -55,8 +60,7 @@ def relaxation(
         ledger.close_unready()
         granted = _granted(problem)
         jobs = [place for place in jobs if place not in granted]
-    limits = {GoalName(one): value for one, value in (floors or {}).items()}
-    return Relaxation(ledger, jobs, name, floors=limits, known=known, granted=granted)
+    return Relaxation(ledger, jobs, name, floors=limits, granted=granted)
 
 
 def _granted(problem: Problem) -> frozenset[int]:

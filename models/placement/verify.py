@@ -191,6 +191,8 @@ def _running_there(job: Job, node: str) -> int:
 def tenant_quota(tally: Tally) -> Iterator[Violation]:
     """Placed jobs of a tenant hold at most its quota of GPUs, fractions counted as such."""
     quotas = {tenant.id: tenant.quota_gpus for tenant in tally.problem.tenants if tenant.quota_gpus is not None}
+    if not quotas:
+        return
     held: defaultdict[str, float] = defaultdict(float)
     for name, workers in tally.placed.items():
         job = tally.jobs[name]
