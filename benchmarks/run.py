@@ -18,7 +18,8 @@ from benchmarks.suite import Instance, UnknownNameError, kinds, known, suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SERVICE = "service"  # beside the kinds: the service itself ...
-BATCH = "batch"  # ... and linear programs solved together
+BATCH = "batch"  # ... and linear programs solved together ...
+STUDIES = "studies"  # ... and what-if studies
 ONE_SECOND_S = 1.0
 ONE_SECOND_WALL_S = 2.0  # within this a verified plan must be back when the limit is one second
 
@@ -51,7 +52,7 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads of each solve.", min=1)] = 2,
     out: Annotated[Path | None, typer.Option(help="File for the table as JSON; left out: a dated one in benchmarks/results.")] = None,
 ) -> None:
-    """Measure the instances of KIND (or the rows of `service`, or of `batch`) one after another, print the table and save it.
+    """Measure the instances of KIND (or the rows of `service`, `batch` or `studies`) one after another, print the table and save it.
 
     No file is ever overwritten.
     """
@@ -63,6 +64,10 @@ def run(
         from benchmarks.batch import measure as measure_batch
 
         raise typer.Exit(measure_batch(instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
+    if kind == STUDIES:
+        from benchmarks.studies import measure as measure_studies
+
+        raise typer.Exit(measure_studies(instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
     try:
         chosen = suite(kind)
         wanted = [chosen.instance(name.strip()) for name in instances.split(",")] if instances else list(chosen.instances)

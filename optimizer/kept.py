@@ -34,6 +34,8 @@ LEAST_PATIENCE_S = 0.05
 SWITCH = 5.0  # times what a solve without crossover took, for the one that makes a basis
 LEAST_S = 1e-3
 
+STUMBLED = (ProgramStatus.error, ProgramStatus.unbounded)  # what says nothing about an integer program that was given values to start from
+
 Place = tuple[bytes, Options, int]
 
 
@@ -95,17 +97,34 @@ class KeptPrograms:
             return backend.solve(program, limits, start=start, on_progress=on_progress, cancel=cancel)
         kept = self._at(program, options)
         if program.is_mip:
-            self.integer += 1
-            given = start if start is not None else _whole(program, kept.values)
-            result = backend.solve(program, limits, start=given, on_progress=on_progress, cancel=cancel)
-            kept.values = result.values if result.values is not None else kept.values
-            return result
+            return self._solved_whole(kept, program, limits, backend, start, on_progress, cancel)
         deadline = Deadline.after(limits.time_limit_s)
         hot = self._solved_hot(kept, program, limits, cancel)
         if hot is not None:
             return hot
         left = replace(limits, time_limit_s=max(deadline.remaining_s(), LEAST_S))
         return self._solved_cold(kept, program, left, options, start, cancel)
+
+    def _solved_whole(
+        self,
+        kept: _Kept,
+        program: LinearProgram,
+        limits: Limits,
+        backend: HighsBackend,
+        start: Floats | None,
+        on_progress: OnProgress | None,
+        cancel: threading.Event | None,
+    ) -> ProgramResult:
+        """An integer program, from the last values where no others are given; where the solver stumbles over them, without."""
+        self.integer += 1
+        deadline = Deadline.after(limits.time_limit_s)
+        given = start if start is not None else _whole(program, kept.values)
+        result = backend.solve(program, limits, start=given, on_progress=on_progress, cancel=cancel)
+        if given is not start and result.status in STUMBLED:
+            left = replace(limits, time_limit_s=max(deadline.remaining_s(), LEAST_S))
+            result = backend.solve(program, left, start=start, on_progress=on_progress, cancel=cancel)
+        kept.values = result.values if result.values is not None else kept.values
+        return result
 
     # ------------------------------------------------------------ linear programs
 

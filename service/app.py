@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from models.catalogue import kinds
-from service.api import answers, events, failures, operation, problems, runs
+from service.api import answers, events, failures, operation, problems, runs, studies, studies_shown
 from service.api import kinds as kind_pages
 from service.api.documented import complete
 from service.api.middleware import Surroundings
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from service.telemetry import Telemetry
 
 MIB = 2**20
-ROUTERS = (kind_pages.router, runs.router, answers.router, events.router, problems.router, operation.router)
+ROUTERS = (
+    kind_pages.router,
+    runs.router,
+    answers.router,
+    events.router,
+    problems.router,
+    studies.router,
+    studies_shown.router,
+    operation.router,
+)
 DESCRIPTION = """Decides how an AI data centre uses what it has. Every answer is a plan with a certificate: a proven bound, the gap, and an
 independent check. Ask with `POST /v1/runs`; every failure is `application/problem+json` with a stable `code`."""
 

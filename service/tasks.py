@@ -17,6 +17,7 @@ import numpy as np
 import optimizer.strategy  # noqa: F401  (a warm child has the solvers loaded before its first task)
 from models.catalogue import kind as kind_named
 from models.catalogue import kinds
+from models.contract import ContradictionError
 from models.garbage import collection_paused
 from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched, Unlimited
 from optimizer.limits import Limits
@@ -53,7 +54,9 @@ def ready(_payload: None, _send: Send, _cancel: threading.Event) -> bool:
 
 
 def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[str, Any]:
-    """Solve a run: {kind, problem, limits, warm_start}; the answer of ``_answer``.
+    """Solve a run: {kind, problem, changes, limits, warm_start}; the answer of ``_answer``.
+
+    ``changes`` are those of ``service.runs.derived``, None or left out for none.
 
     Sends {"type": "read"} when the problem is read, {"type": "incumbent"} and {"type": "bound"} with what is found,
     {"type": "refuted"} or {"type": "unbounded"}, and {"type": "searched"} when only verifying and explaining is left.
@@ -62,7 +65,10 @@ def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[
     kind = kind_named(payload["kind"])
     limits = Limits(**payload["limits"])
     with collection_paused():
-        problem = kind.problem.model_validate_json(payload["problem"])
+        try:
+            problem = _problem(kind, payload)
+        except ContradictionError as error:
+            return _broken(error)
         warm_start = kind.plan.model_validate_json(payload["warm_start"]) if payload["warm_start"] is not None else None
     send({"type": "read", "seconds": time.monotonic() - began})
     left = Limits(**payload["limits"] | {"time_limit_s": max(limits.time_limit_s - (time.monotonic() - began), 1e-2)})
@@ -72,13 +78,13 @@ def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[
 
 
 def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """The answer of a solve whose child is gone: {kind, problem, limits, messages, stop_reason, seconds, failure, explained}.
+    """The answer of a solve whose child is gone: {kind, problem, changes, limits, messages, stop_reason, seconds, failure, explained}.
 
     ``messages`` are those that ``solve`` had sent.
     """
     kind = kind_named(payload["kind"])
     with collection_paused():
-        problem = kind.problem.model_validate_json(payload["problem"])
+        problem = _problem(kind, payload)
         messages = [_heard(kind, message) for message in payload["messages"]]
     result = concluded(
         problem,
@@ -90,6 +96,27 @@ def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> 
         explained=payload.get("explained", True),
     )
     return _answer(result)
+
+
+def _problem(kind: Kind, payload: dict[str, Any]) -> Document:
+    """The problem of a run, its changes made. Raises ContradictionError where they break it."""
+    problem: Document = kind.problem.model_validate_json(payload["problem"])
+    changes = payload.get("changes")
+    if changes is None:
+        return problem
+    from optimizer.study.changes import applied
+    from service.runs.derived import read
+
+    return applied(problem, read(changes))
+
+
+def _broken(error: ContradictionError) -> dict[str, Any]:
+    """The answer of a problem that its changes break: no fault of ours, and nothing to solve."""
+    first, more = error.mistakes[0], len(error.mistakes) - 1
+    others = f"; and {more:,} more mistake{'s' if more > 1 else ''}" if more else ""
+    message = f"the changes break the problem: {first.pointer or '/'}: {first.detail}{others}"
+    figures: dict[str, Any] = {"outcome": "no_plan", "stop_reason": "crash", "objective": None, "bound": None, "gap": None}
+    return {"figures": figures | {"verified": False, "message": message, "failure": None}, "parts": {}}
 
 
 class _Teller:

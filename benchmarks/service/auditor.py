@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from models.catalogue import kind as kind_named
+from service.runs.derived import whole
 from service.runs.records import Run, unpacked
 from service.runs.states import LEASED, NEXT, TERMINAL, CancelMode, State
-from service.runs.tables import answers, idempotency, incumbents, problems, run_events, runs
+from service.runs.tables import answers, idempotency, incumbents, problems, run_events, runs, studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,10 +32,10 @@ def _findings(connection: Connection, accepted: set[str], *, quiet: bool) -> Ite
     yield from (f"run {lost} was accepted and is lost" for lost in sorted(accepted - {run.id for run in every}))
     for run in every:
         yield from (f"{run.id}: {wrong}" for wrong in _of_one(connection, run, quiet=quiet))
-    known = {run.id for run in every}
+    known = {run.id for run in every} | set(connection.execute(select(studies.c.id)).scalars())
     for row in connection.execute(select(idempotency)):
         if row.run_id not in known:
-            yield f"the idempotency key {row.key} names no run"
+            yield f"the idempotency key {row.key} names no run and no study"
 
 
 def _of_one(connection: Connection, run: Run, *, quiet: bool) -> Iterator[str]:
@@ -86,17 +87,29 @@ def _answer(connection: Connection, run: Run) -> Iterator[str]:
         return
     if not run.verified:
         yield "its plan is not verified"
-    row = connection.execute(select(problems).where((problems.c.id == run.problem_id) & (problems.c.tenant == run.tenant))).first()
-    if row is None:
+    body = _problem(connection, run.tenant, run.problem_id)
+    if body is None:
         return
     kind = kind_named(run.kind)
-    problem = kind.problem.model_validate_json(unpacked(row.body, row.packed))
+    problem = kind.problem.model_validate_json(body)
     verdict = kind.verify(problem, kind.plan.model_validate_json(parts["plan"]))
     if not verdict.ok:
         yield f"its plan breaks a rule: {verdict.violations[0].message}"
     goal = kind.goals(problem)[0].name
     if run.objective is None or abs(verdict.objectives[goal] - run.objective) > 1e-6 * max(1.0, abs(run.objective)):
         yield f"its plan has {goal} {verdict.objectives[goal]}, it says {run.objective}"
+
+
+def _problem(connection: Connection, tenant: str, name: str) -> bytes | None:
+    """The whole problem; None where it, or the one that it changes, is not there."""
+    row = connection.execute(select(problems).where((problems.c.id == name) & (problems.c.tenant == tenant))).first()
+    if row is None:
+        return None
+    body = unpacked(row.body, row.packed)
+    if not row.derived:
+        return body
+    parent = _problem(connection, tenant, row.parent)
+    return None if parent is None else whole(parent, body)
 
 
 def _without_plan(connection: Connection, run: Run) -> Iterator[str]:

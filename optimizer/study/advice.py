@@ -6,7 +6,9 @@ certain follows from the optima's intervals (means over the replicates); where t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import combinations as combinations_of
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,11 @@ from optimizer.study.effects import along, axes_of
 from optimizer.study.efforts import how_text
 from optimizer.study.gates import Judged, Standing, judged
 from optimizer.study.intervals import MAXIMISE, NOTHING_KNOWN, Interval, exactly, known, mean, same_question
-from optimizer.study.paired import Combination, ahead, combinations, mean_value
+from optimizer.study.paired import Combination, ahead, combinations, label_of, mean_value
 from optimizer.study.wording import between, by_span, joined, value_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from optimizer.result import GoalCertificate
     from optimizer.study.efforts import Effort
@@ -71,9 +73,10 @@ class Returns:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``best`` is recommended, None where nothing is; ``certain``: nothing else can be better, but by the tolerance.
+    """``best`` is recommended, None where nothing is; ``certain``: nothing that keeps the gates can be better, but by the tolerance.
 
-    ``tied`` are not proved to be worse. ``failing`` and ``open_gates`` are the names of gates by label.
+    It is never certain while a combination is open, or where not all have the same replicates. ``tied`` are not proved to be worse.
+    ``failing`` and ``open_gates`` are the names of gates by label.
     """
 
     goal: str
@@ -104,7 +107,8 @@ def advise(
     grouped = combinations(table, drawn)
     if goal is None:
         return _without_plans(grouped)
-    return _Adviser(grouped, goal, judged(gates, table, axes), tolerance).advice(_returns(table, goal, drawn))
+    labels = {one.scenario.id: label_of(one.scenario, drawn) for one in table}
+    return _Adviser(grouped, goal, judged(gates, table, axes), labels, tolerance).advice(_returns(table, goal, drawn))
 
 
 def _without_plans(grouped: Sequence[Combination]) -> Advice:
@@ -140,6 +144,8 @@ def _has(one: Combination, *, infeasible: bool) -> bool:
 def _returns(table: Sequence[Answered], goal: GoalCertificate, drawn: Collection[str]) -> tuple[Returns, ...]:
     """The returns along every axis that has three numbers with everything else as in the baseline."""
     found = []
+    if not _alike(combinations(table, drawn)):  # means of other replicates have no difference that means anything
+        return ()
     for axis in axes_of(table, drawn):
         levels = [
             (level.number, level.optimum) for level in along(table, axis, goal.name, drawn) if level.number is not None and level.optimum
@@ -151,10 +157,15 @@ def _returns(table: Sequence[Answered], goal: GoalCertificate, drawn: Collection
     return tuple(found)
 
 
+def _alike(grouped: Sequence[Combination]) -> bool:
+    """Whether all have the same replicates."""
+    return all(one.rows.keys() == grouped[0].rows.keys() for one in grouped)
+
+
 def _fades(numbers: Sequence[float], steps: Sequence[Interval]) -> float | None:
     half = steps[0].low / 2
-    if half <= 0:
-        return None
+    if half <= 0 or any(later.low > earlier.high for earlier, later in combinations_of(steps, 2)):
+        return None  # a step that gains more than one before it: nothing fades
     for place in range(1, len(steps)):
         if all(step.high < half for step in steps[place:]):
             return numbers[place]
@@ -164,21 +175,21 @@ def _fades(numbers: Sequence[float], steps: Sequence[Interval]) -> float | None:
 class _Adviser:
     """Works out the advice of one table in which somebody has a plan."""
 
-    def __init__(self, grouped: Sequence[Combination], goal: GoalCertificate, gates: Sequence[Judged], tolerance: float) -> None:
-        self._goal, self._tolerance, self._grouped = goal, tolerance, grouped
+    def __init__(
+        self, grouped: Sequence[Combination], goal: GoalCertificate, gates: Sequence[Judged], labels: Mapping[str, str], tolerance: float
+    ) -> None:
+        """``labels``: of the combinations, by the id of each of their scenarios."""
+        self._goal, self._tolerance, self._grouped, self._labels = goal, tolerance, grouped, labels
         self._base = next((one for one in grouped if one.is_baseline), None)
         self._failing = self._gates(gates, Standing.failed)
         self._open = self._gates(gates, Standing.undecided)
         self._any_gates = bool(gates)
-        replicates = {replicate for one in grouped for replicate in one.rows}
-        self._certain = "certain" if len(replicates) == 1 else f"certain, in the mean of {len(replicates)} replicates"
 
     def _gates(self, gates: Sequence[Judged], standing: Standing) -> dict[str, tuple[str, ...]]:
-        of = {row.scenario.id: one.label for one in self._grouped for row in one.rows.values()}
         found: dict[str, dict[str, None]] = {}
         for one in gates:
             if one.standing is standing:
-                found.setdefault(of[one.scenario], {})[one.gate] = None
+                found.setdefault(self._labels[one.scenario], {})[one.gate] = None
         return {label: tuple(names) for label, names in found.items()}
 
     def advice(self, returns: tuple[Returns, ...]) -> Advice:
@@ -188,7 +199,7 @@ class _Adviser:
         made = Advice(
             goal=self._goal.name,
             best=None if best is None else best.label,
-            certain=best is not None and all(told.finding is Finding.equal_within for told in tied.values()),
+            certain=best is not None and self._is_certain(candidates, tied),
             tied=tuple(tied),
             against_baseline=None if best is None or self._base is None or best is self._base else self._against(best, self._base),
             per_dollar=self._per_dollar(candidates),
@@ -201,6 +212,12 @@ class _Adviser:
             paragraph="",
         )
         return replace(made, paragraph=" ".join(self._sentences(made, best, tied, len(candidates))))
+
+    def _is_certain(self, candidates: Sequence[Combination], tied: dict[str, Against]) -> bool:
+        """Whether all that could be recommended is known, of the same replicates, and no better."""
+        others = [one for one in self._grouped if one.label not in self._failing and not _has(one, infeasible=True)]
+        open_still = any(self._plans(one) is None for one in others)
+        return not open_still and _alike(candidates) and all(told.finding is Finding.equal_within for told in tied.values())
 
     def _best(self, candidates: Sequence[Combination]) -> Combination | None:
         """The one with the best plans, or the cheapest of those that are proved to be equal to it."""
@@ -274,9 +291,8 @@ class _Adviser:
         for one in candidates:
             if self._base is None or one is self._base or one.spend_usd <= self._base.spend_usd:
                 continue
-            gain = self._gain(one, self._base)
-            if gain is not None:
-                extra = one.spend_usd - self._base.spend_usd
+            gain, extra = self._gain(one, self._base), one.spend_usd - self._base.spend_usd
+            if gain is not None and math.isfinite(extra):
                 found.append(PerDollar(one.label, extra, gain, gain / extra))
         return tuple(sorted(found, key=lambda each: (-each.per_usd.low, -each.per_usd.high)))
 
@@ -292,7 +308,8 @@ class _Adviser:
     # ------------------------------------------------------------ in words
 
     def _sentences(self, made: Advice, best: Combination | None, tied: dict[str, Against], count: int) -> list[str]:
-        parts = [self._lead(made, best), self._rivals(best, tied, count), _dollars(made, self._goal.unit)]
+        among = "" if count == len(self._grouped) else " that can be recommended"
+        parts = [self._lead(made, best, among), self._rivals(best, tied, count, among), _dollars(made, self._goal.unit)]
         parts += [_fading(one, self._goal.unit) for one in made.returns]
         parts += [self._gate_sentence(made), _listed(made.infeasible, "No plan exists (proved, in at least one replicate) for")]
         parts.append(_listed(made.unanswered, "Nothing is known yet, in at least one replicate, of"))
@@ -300,29 +317,46 @@ class _Adviser:
             parts.append(f"Next: {'; '.join(made.next_steps)}.")
         return [part for part in parts if part]
 
-    def _lead(self, made: Advice, best: Combination | None) -> str:
+    def _lead(self, made: Advice, best: Combination | None, among: str) -> str:
+        """``among`` says of whom, where some are left out."""
         goal = self._goal
         if best is None:
             return "No scenario can be recommended: each fails a gate, or has no plan in some replicate."
         value = value_text(self._plans(best) or 0.0, goal.unit)
+        nearly = "" if self._leads(best, made) else ", but by the tolerance"
         if best is self._base:
-            return f"Stay with the baseline: no other scenario has plans with a better {goal.name} than its {value}."
+            return f"Stay with the baseline: no other scenario{among} has plans with a better {goal.name} than its {value}{nearly}."
         cost = f", for {value_text(best.spend_usd, 'USD')}" if best.spend_usd else ""
         told = made.against_baseline
         if told is None:
-            return f"Take {best.label}{cost}: it has the best {goal.name} of the plans found, {value}."
+            return f"Take {best.label}{cost}: it has the best {goal.name} of the plans found{_whose(among)}, {value}{nearly}."
         if told.finding is Finding.better:
             size = by_span(told.relative) if told.relative is not None else by_span(told.gain, goal.unit)
-            return f"Take {best.label}{cost}: it beats the baseline by {size} in {goal.name} ({self._certain})."
+            return f"Take {best.label}{cost}: it beats the baseline by {size} in {goal.name} ({self._certain(best)})."
         lies = between(told.relative) if told.relative is not None else between(told.gain, goal.unit)
-        said = f"Of the plans found, {best.label} has the best {goal.name}: {value}{cost}"
+        said = f"Of the plans found{_whose(among)}, {best.label} has the best {goal.name}: {value}{cost}{nearly}"
         return f"{said}. It is not proved to beat the baseline: its advantage {lies}."
 
-    def _rivals(self, best: Combination | None, tied: dict[str, Against], count: int) -> str:
+    def _leads(self, best: Combination, made: Advice) -> bool:
+        """Whether none of those that are as good within the tolerance has better plans."""
+        sign, own = (1.0 if self._goal.sense == MAXIMISE else -1.0), self._plans(best) or 0.0
+        return all(sign * (self._plans(one) or 0.0) <= sign * own for one in self._grouped if one.label in made.tied)
+
+    def _certain(self, best: Combination) -> str:
+        """In which mean something is certain between a combination and the baseline."""
+        theirs = {} if self._base is None else self._base.rows
+        shared = len(best.rows.keys() & theirs.keys())
+        if best.rows.keys() == theirs.keys():
+            return "certain" if shared == 1 else f"certain, in the mean of {shared} replicates"
+        return f"certain, in the {'one replicate' if shared == 1 else f'mean of the {shared} replicates'} that both have"
+
+    def _rivals(self, best: Combination | None, tied: dict[str, Against], count: int, among: str) -> str:
         if best is None:
             return ""
         if not tied:
-            return "No other scenario can be as good (certain)." if count > 1 else ""
+            alike = _alike([one for one in self._grouped if self._plans(one) is not None])
+            sure = "certain" if alike else "certain, in the replicates that both have"
+            return f"No other scenario{among} can be as good ({sure})." if count > 1 else ""
         others = [label for label in tied if self._base is None or label != self._base.label]
         equal = [label for label in others if tied[label].finding is Finding.equal_within]
         apart = [label for label in others if tied[label] is NEVER_TOGETHER]
@@ -350,6 +384,10 @@ class _Adviser:
         return f"Gates: {'; '.join(parts)}."
 
 
+def _whose(among: str) -> str:
+    return f", by scenarios{among}" if among else ""
+
+
 def _dollars(made: Advice, unit: str) -> str:
     if not made.per_dollar:
         return ""
@@ -367,9 +405,11 @@ def _fading(one: Returns, unit: str) -> str:
         return ""
     place = one.numbers.index(one.fades_at)
     later = Interval(min(step.low for step in one.steps[place:]), max(step.high for step in one.steps[place:]))
+    least = TOLERANCE * one.steps[0].low
+    gains = "nothing" if -least < later.low and later.high < least else by_span(later, unit)
     return (
         f"Returns diminish along {one.axis}: up to {value_text(one.numbers[1])} each unit gains {by_span(one.steps[0], unit)}, "
-        f"beyond {value_text(one.fades_at)} it gains {by_span(later, unit)} (certain)."
+        f"beyond {value_text(one.fades_at)} it gains {gains} (certain)."
     )
 
 

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from models.vocabulary import Document
     from optimizer.study.answering import Answers
-    from optimizer.study.parametric import Sweep
+    from optimizer.study.parametric import Piece, Sweep
     from optimizer.study.pareto import Front
     from optimizer.study.schema import Ask, Study
     from optimizer.study.target import TargetAnswer
+
+
+NOISE = 1e-12  # relative: rounding of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,17 @@ def _sweep_sentence(ask: SweepAsk, found: Sweep) -> str:
         f"From {ask.axis} {value_text(first.start)} to {value_text(last.end)} the optimum goes from {value_text(first.start_value)} to"
         f" {value_text(last.end_value)} in {count}, known {known} after {found.solves} solves."
     )
-    slopes = f"{value_text(first.slope)} at the beginning and by {value_text(last.slope)} at the end"
-    parts = [lead, f"One more of it changes the optimum by {slopes if len(found.pieces) > 1 else value_text(first.slope)}."]
+    at_first, at_last = _slope(found, first), _slope(found, last)
+    slopes = at_first if len(found.pieces) == 1 else f"{at_first} at the beginning and by {at_last} at the end"
+    parts = [lead, f"One more of it changes the optimum by {slopes}."]
     parts += [f"Elsewhere it is {found.outside}."] if found.outside else []
     return " ".join([*parts, *([found.message] if found.message else [])])
+
+
+def _slope(found: Sweep, piece: Piece) -> str:
+    """The slope of a piece; 0 where it is no more than what the sweep may be off by."""
+    noise = max(found.error, NOISE * max(abs(piece.start_value), abs(piece.end_value))) / max(piece.end - piece.start, NOISE)
+    return value_text(piece.slope if abs(piece.slope) > noise else 0.0)
 
 
 def _front_sentence(ask: ParetoAsk, found: Front) -> str:

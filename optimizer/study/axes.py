@@ -13,7 +13,8 @@ from optimizer.study import draws
 from optimizer.study.pointers import SHOWN, PlaceError, shown
 
 if TYPE_CHECKING:
-    from optimizer.study.schema import Axis, Draw, Edit, Range
+    from optimizer.study.schema import Axis, Draw, Range
+    from optimizer.study.schema_edits import Edit
 
 EXACT = 2**53  # whole numbers up to here are exact as doubles
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from optimizer.batch import TorchMissingError
 from optimizer.study.batch_engine import solve_together
@@ -31,6 +31,7 @@ class BatchEngine:
     ``device`` None: a GPU where there is one.
     """
 
+    leaves_goals: ClassVar[bool] = True  # those without an objective of their own
     device: Device | None = None
 
     def open(self, held: Held) -> BatchWorkers:

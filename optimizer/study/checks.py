@@ -13,7 +13,8 @@ from optimizer.study.pointers import SHOWN, VALUE, PlaceError, parse, pointer, u
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from optimizer.study.schema import Axis, Edit, Gate, Study
+    from optimizer.study.schema import Axis, Gate, Study
+    from optimizer.study.schema_edits import Edit
 
 SPEND = "spend_usd"  # the metric that every study has
 

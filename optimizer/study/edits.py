@@ -30,7 +30,7 @@ from optimizer.study.pointers import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from optimizer.study.schema import AddEdit, CopiesEdit, Edit, MergeEdit, Pick, RemoveEdit, ScaleEdit, SetEdit
+    from optimizer.study.schema_edits import AddEdit, CopiesEdit, Edit, MergeEdit, Pick, RemoveEdit, ScaleEdit, SetEdit
 
 
 COLUMN = 16  # places of one list of plain values: from so many on they are moved together
@@ -236,7 +236,7 @@ def _number(amount: object, value: object, field: str) -> float:
 
 
 def _copied(edit: CopiesEdit, value: object, ground: Ground) -> list[Move]:
-    from optimizer.study.schema import MOST_COPIES
+    from optimizer.study.schema_edits import MOST_COPIES
 
     try:
         found = ground.places(edit.of, value)

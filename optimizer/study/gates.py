@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from optimizer.study.axes import named, same
@@ -33,14 +33,6 @@ class Standing(StrEnum):
     passed = "passed"
     failed = "failed"
     undecided = "undecided"
-
-
-class StudyExit(IntEnum):
-    """What the exit code of a study with gates means: it may be deployed, it must not be, or more effort has to decide."""
-
-    passed = 0
-    failed = 5
-    undecided = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +82,6 @@ def overall(results: Iterable[Judged]) -> Standing:
     """Failed when any is, else undecided when any is, else passed."""
     found = {one.standing for one in results}
     return next((one for one in (Standing.failed, Standing.undecided) if one in found), Standing.passed)
-
-
-def exit_code(results: Iterable[Judged]) -> StudyExit:
-    """The exit code of a study with these gates."""
-    return StudyExit[overall(results).value]
 
 
 def gate_name(gate: Gate) -> str:
@@ -194,7 +181,7 @@ class _Case:
 
     def judged(self, goals: set[str]) -> Judged:
         own = known(self.one.row, self.metric)
-        if own.state is State.infeasible:
+        if own.state is State.infeasible and self.metric != SPEND:
             return self.made(Standing.failed, f"{self.label} has no plan at all (proved).")
         if not _is_goal(self.metric, goals, self.one):
             return self._of_plans()
@@ -262,6 +249,8 @@ class _Case:
         standing = Standing.passed if spare.high >= -SLACK * max(1.0, limits.least_size) else Standing.failed
         verb = "keeps" if standing is Standing.passed else "breaks"
         asked = f"asked is that {self.metric} {self.condition.text}"
+        if self.metric == SPEND:  # follows from the scenario's values: no plan has a say in it
+            return self.made(standing, f"{self.label} {verb} it: {asked}, and it costs {value_text(value, 'USD')} (certain).", spare=spare)
         text = f"Of the plans found, that of {self.label} {verb} it: {asked}, and it has {figure(value, 6)}."
         return self.made(standing, text, proved=False, spare=spare)
 

@@ -23,7 +23,7 @@ from optimizer.study.wording import between, figure, percent
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from optimizer.study.rows import Answered
+    from optimizer.study.rows import Answered, Scenario
     from optimizer.study.schema import Study
 
 CONFIDENCE = 0.95
@@ -66,17 +66,31 @@ def combinations(table: Sequence[Answered], drawn: Collection[str] = ()) -> tupl
     return tuple(_combination(found, drawn) for found in grouped.values())
 
 
+def label_of(scenario: Scenario, drawn: Collection[str] = ()) -> str:
+    """What the combination of a scenario is called."""
+    told = ", ".join(f"{name}={value}" for name, value in scenario.values.items() if name not in drawn)
+    return BASELINE if scenario.is_baseline else told or "with draws"
+
+
 def _combination(found: list[Answered], drawn: Collection[str]) -> Combination:
     scenario = found[0].scenario
     values = {name: value for name, value in scenario.values.items() if name not in drawn}
     return Combination(
-        BASELINE if scenario.is_baseline else ", ".join(f"{name}={value}" for name, value in values.items()) or "with draws",
+        label_of(scenario, drawn),
         values,
         {name: number for name, number in scenario.numbers.items() if name not in drawn},
         scenario.is_baseline,
-        statistics.fmean(one.scenario.spend_usd for one in found),
+        _average([one.scenario.spend_usd for one in found]),
         {one.scenario.replicate: one for one in found},
     )
+
+
+def _average(values: Sequence[float]) -> float:
+    """The mean, also of numbers whose sum is too large for a double."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return sum(value / len(values) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +174,7 @@ def _paired(base: Combination, other: Combination, goal: str, level: float, tole
         mean=certain,
         relative=_relative(base, other, pairs, goal),
         confidence=_confidence(spans, level) if enough else None,
-        plans_mean=statistics.fmean(plans) if plans else None,
+        plans_mean=_average(plans) if plans else None,
         plans_confidence=student_interval(plans, level) if len(plans) > 1 else None,
         sign=sign_test_with_open(wins, losses, undecided) if enough else None,
         ranks=signed_rank_test(plans) if len(plans) > 1 else None,
@@ -240,7 +254,7 @@ def mean_value(combination: Combination, name: str) -> tuple[float | None, Inter
     plans = [value for value in values if value is not None]
     certain = [span for span in spans if span is not None]
     return (
-        statistics.fmean(plans) if len(plans) == len(rows) else None,
+        _average(plans) if len(plans) == len(rows) else None,
         mean(certain) if len(certain) == len(rows) else None,
     )
 

@@ -130,15 +130,15 @@ class Row:
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Row:
-        """The row that ``as_json`` told; an unknown bound is infinite again. Raises TypeError and KeyError for anything else."""
+        """The row that ``as_json`` told; what is endless is so again. Raises TypeError and KeyError for anything else."""
         goals = tuple(_goal(goal) for goal in told["goals"])
         return cls(**(told | {"goals": goals, "refuted": tuple(told["refuted"])}))
 
 
 def _goal(told: dict[str, Any]) -> GoalCertificate:
     endless = float("inf") if told["sense"] == "maximise" else float("-inf")
-    bound = endless if told["bound"] is None else told["bound"]
-    return GoalCertificate(**(told | {"bound": bound, "gap": float("inf") if told["gap"] is None else told["gap"]}))
+    absent = {"bound": endless, "objective": -endless, "gap": float("inf")}
+    return GoalCertificate(**(told | {name: value for name, value in absent.items() if told[name] is None}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from models.catalogue import kind_of
 from optimizer.limits import Limits
+from optimizer.result import Outcome
 from optimizer.study.engine import Asked, Held
 from optimizer.study.rows import Answered, Row, Scenario, scenario_key
 from optimizer.study.scenarios import expanded
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from optimizer.study.rows import Change
     from optimizer.study.schema import Study, StudyLimits
     from optimizer.study.shelf import AnswerStore, Shelf
+
+LEAVES_GOALS = "batch"  # the strategy of answers in which goals may not have been sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Answerer:
         keys = [self.key(scenario.changes, scenario.seed) for scenario in scenarios]
         first = dict(zip(reversed(keys), reversed(scenarios), strict=True))
         questions = dict.fromkeys(keys)  # in order
-        rows = {key: row for key in questions if (row := self._kept.row(key)) is not None and not self._again(row)}
+        rows = {key: row for key in questions if (row := self._kept.row(key)) is not None and not (self._again(row) or self._is_half(row))}
         count = _Count(total=len(questions), reused=len(rows), failed=sum(row.failure is not None for row in rows.values()))
         self.reused += count.reused
         self._tell(count, "looked_up")
@@ -161,6 +164,10 @@ class Answerer:
         if work and not self._cancel.is_set():
             self._opened().run(work, on_done=on_done, on_step=on_step, cancel=self._cancel)
         return tuple(rows.get(key) for key in keys)
+
+    def _is_half(self, row: Row) -> bool:
+        """Whether an engine that leaves goals out has answered, and this one does not: an answer of the same question, and a weaker one."""
+        return row.strategy == LEAVES_GOALS and row.outcome == Outcome.feasible.value and not getattr(self._engine, "leaves_goals", False)
 
     def solve_at(self, changes: Sequence[Change], seed: int = 0) -> Row | None:
         """The row of the base problem with these changes; None after a cancel."""

@@ -21,7 +21,7 @@ _HAIR = Decimal("1e-9")  # relative: far less than an end was moved outwards for
 def figure(value: float, digits: int = DIGITS, *, towards: int = 0, power: int = 0, signed: bool = False) -> str:
     """``value`` times ten to the ``power`` with so many significant digits: rounded down (-1), to nearest (0) or up (1).
 
-    Whole numbers keep all their digits up to VALUE_DIGITS of them.
+    Whole numbers keep all their digits up to VALUE_DIGITS of them, and where that many are asked for all that a double has.
     """
     if not math.isfinite(value):
         return "infinity" if value > 0 else "minus infinity" if value < 0 else "unknown"
@@ -32,7 +32,7 @@ def _rounded(value: float, digits: int, towards: int, power: int, least_exponent
     with localcontext(prec=60):
         exact = Decimal(value).scaleb(power)
         exponent = exact.adjusted() - digits + 1
-        if exact == exact.to_integral_value() and exact.adjusted() < VALUE_DIGITS:
+        if exact == exact.to_integral_value() and exact.adjusted() < (_LARGEST if digits >= VALUE_DIGITS else VALUE_DIGITS):
             exponent = 0
         if least_exponent is not None:
             exponent = max(exponent, least_exponent)

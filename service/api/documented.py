@@ -31,6 +31,7 @@ def complete(document: dict[str, Any], routes: Iterable[APIRoute]) -> dict[str, 
         schemas.update(_of_kind(name))
     schemas["RunRequest"] = _by_kind(schemas["RunRequest"], needs_kind=False)
     schemas["ProblemRequest"] = _by_kind(schemas["ProblemRequest"], needs_kind=True)
+    schemas.update(_of_study())
     bearer = {"type": "http", "scheme": "bearer", "description": "A key of `quartermaster keys create`."}
     header = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."}
     document["components"]["securitySchemes"] = {"bearer": bearer, "key": header}
@@ -88,6 +89,22 @@ def _of_kind(name: str) -> dict[str, Any]:
     wanted: list[tuple[type[BaseModel], Any]] = [(kind.problem, "validation"), (kind.plan, "serialization")]
     _, made = models_json_schema(wanted, ref_template=f"{REF}{name}.{{model}}")
     return {f"{name}.{model}": schema for model, schema in made["$defs"].items()}
+
+
+def _of_study() -> dict[str, Any]:
+    """The study's schemas, with ``study.`` in front of their names; the service takes no base as a file."""
+    from optimizer.study.schema import Study
+
+    made = Study.model_json_schema(ref_template=f"{REF}study.{{model}}")
+    parts = made.pop("$defs")
+    parts["Base"] = _base_of_study(parts["Base"])
+    return {"StudyRequest": made, **{f"study.{model}": schema for model, schema in parts.items()}}
+
+
+def _base_of_study(base: dict[str, Any]) -> dict[str, Any]:
+    properties = {"problem_id": {"type": "string", "pattern": r"^prob_[0-9a-f]{32}$"}, "problem": {"type": "object"}}
+    choices = [_closed({name: schema}, [name]) for name, schema in properties.items()]
+    return {"title": base["title"], "description": "The base problem: a kept one, or the problem itself.", "anyOf": choices}
 
 
 def _by_kind(request: dict[str, Any], *, needs_kind: bool) -> dict[str, Any]:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from service.api.state import Service
     from service.runs.records import Run
 
-__all__ = ["Caller", "ProblemId", "RunId", "ViewName", "administering", "ended", "part", "reading", "run_named", "solving"]
+__all__ = ["Caller", "ProblemId", "RunId", "StudyId", "ViewName", "administering", "ended", "part", "reading", "run_named", "solving"]
 
 reading = requires("read")
 solving = requires("solve")
 administering = requires("admin")
 
 RunId = Annotated[str, Path(pattern=r"^run_[0-9a-f]{24}$", description="The run's id.", examples=["run_0123456789abcdef01234567"])]
+StudyId = Annotated[str, Path(pattern=r"^study_[0-9a-f]{24}$", description="The study's id.", examples=["study_0123456789abcdef01234567"])]
 ProblemId = Annotated[
     str, Path(pattern=r"^prob_[0-9a-f]{32}$", description="The problem's id.", examples=["prob_0123456789abcdef0123456789abcdef"])
 ]

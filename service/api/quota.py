@@ -42,8 +42,10 @@ class QueueGauge:
         self._read_at = -1e9
         self._reading = False
 
-    async def refuse_when_full(self, tenant: str, read: Callable[[Callable[..., dict[str, int]]], Awaitable[dict[str, int]]]) -> None:
-        """Raises Unavailable when the queue is full, TooMany when the tenant's share of it is."""
+    async def refuse_when_full(
+        self, tenant: str, read: Callable[[Callable[..., dict[str, int]]], Awaitable[dict[str, int]]], runs: int = 1
+    ) -> None:
+        """Raises Unavailable when the queue has no room for so many runs, TooMany when the tenant's share of it has none."""
         if self._clock() - self._read_at >= FRESH_S and not self._reading:
             self._reading = True
             before = self._since
@@ -56,21 +58,26 @@ class QueueGauge:
                 raise
             finally:
                 self._reading = False
-        if self.queued() >= self._settings.queue_limit:
-            raise Unavailable(
-                f"the queue is full ({self._settings.queue_limit:,} runs wait); ask again later", code="queue_full", retry_after_s=RETRY_S
-            )
-        if self._known.get(tenant, 0) + self._since[tenant] >= self._settings.tenant_queue_limit:
-            detail = f"{self._settings.tenant_queue_limit:,} runs of this tenant wait already; ask again when some have ended"
+        if self.queued() + runs > self._settings.queue_limit:
+            raise Unavailable(_full(self.queued(), runs, "wait", "later"), code="queue_full", retry_after_s=RETRY_S)
+        waiting = self._known.get(tenant, 0) + self._since[tenant]
+        if waiting + runs > self._settings.tenant_queue_limit:
+            detail = _full(waiting, runs, "of this tenant wait already", "when some have ended")
             raise TooMany(detail, code="tenant_queue_full", retry_after_s=RETRY_S)
 
     def queued(self) -> int:
         """How many runs wait, of all tenants."""
         return sum(self._known.values()) + self._since.total()
 
-    def accepted(self, tenant: str) -> None:
-        """One more run of the tenant waits."""
-        self._since[tenant] += 1
+    def accepted(self, tenant: str, runs: int = 1) -> None:
+        """So many more runs of the tenant wait."""
+        self._since[tenant] += runs
+
+
+def _full(waiting: int, runs: int, where: str, when: str) -> str:
+    if runs == 1:
+        return f"{'the queue is full: ' if where == 'wait' else ''}{waiting:,} runs {where}; ask again {when}"
+    return f"{waiting:,} runs {where}, and there is no room for {runs:,} more; ask again {when}, or for a smaller study"
 
 
 @dataclass(slots=True)
@@ -90,8 +97,8 @@ class ProblemGauge:
         self._clock = clock
         self._tenants: dict[str, _Kept] = {}
 
-    async def refuse_when_full(self, tenant: str, problem: StoredProblem, read: Read) -> None:
-        """Raises TooMany when the tenant has no room for this problem; one that is kept already needs none."""
+    async def refuse_when_full(self, tenant: str, problem: StoredProblem, read: Read, more: int = 0) -> None:
+        """Raises TooMany when the tenant has no room for this problem and ``more`` bytes; one that is kept already needs none."""
         if self._most is None:
             return
         kept = self._tenants.setdefault(tenant, _Kept())
@@ -106,9 +113,10 @@ class ProblemGauge:
                 raise
             now = self._clock()
             kept.until = now + max(FRESH_BYTES_S, (now - began) / SHARE_READING)
-        if kept.read + kept.since + len(problem.body) <= self._most:
+        if kept.read + kept.since + len(problem.body) + more <= self._most:
             return
-        if await read(lambda connection: bool(queries.problem_summary(connection, tenant, [problem.id]))):
+        has_room = kept.read + kept.since + more <= self._most or not more
+        if has_room and await read(lambda connection: bool(queries.problem_summary(connection, tenant, [problem.id]))):
             return
         detail = (
             f"this tenant keeps {(kept.read + kept.since) / MIB:.1f} MiB of problems and may keep {self._most // MIB:,} MiB; "
@@ -116,10 +124,10 @@ class ProblemGauge:
         )
         raise TooMany(detail, code="problem_quota", retry_after_s=RETRY_BYTES_S)
 
-    def accepted(self, tenant: str, problem: StoredProblem) -> None:
-        """The tenant keeps one more problem."""
+    def accepted(self, tenant: str, problem: StoredProblem, more: int = 0) -> None:
+        """The tenant keeps one more problem, and ``more`` bytes."""
         if self._most is not None:
-            self._tenants.setdefault(tenant, _Kept()).since += len(problem.body)
+            self._tenants.setdefault(tenant, _Kept()).since += len(problem.body) + more
 
 
 def _bytes_of(connection: Connection, tenant: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +29,7 @@ from service.api.intake import (
     taken,
 )
 from service.api.lookup import Caller, RunId, reading, solving
+from service.api.paging import cursor_of, position_of
 from service.api.schemas import RunPage, RunShown
 from service.api.shown import VERSION, as_json, run_object
 from service.api.state import Service, service_of
@@ -199,33 +198,17 @@ async def list_runs(
     if kind is not None and kind not in kinds():
         known = ", ".join(sorted(kinds()))
         raise BadRequest("there is no such kind", errors=(Finding("/query/kind", "unknown_kind", f"name one of: {known}"),))
-    before = _position(cursor) if cursor is not None else None
+    before = position_of(cursor) if cursor is not None else None
     service = service_of(request)
     operation = partial(queries.page_of_runs, tenant=caller.tenant, state=state, kind=kind, before=before, limit=limit + 1)
     found: list[Run] = await service.read(operation)
-    following = _cursor(found[limit - 1].position) if len(found) > limit else None
+    following = cursor_of(found[limit - 1].position) if len(found) > limit else None
     headers = {}
     if following is not None:
         asked = {"state": state, "kind": kind, "limit": limit, "cursor": following}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
         headers["Link"] = f'</v1/runs?{query}>; rel="next"'
     return as_json({"schema_version": VERSION, "runs": [run_object(run) for run in found[:limit]], "next": following}, headers=headers)
-
-
-def _cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{position}".encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (ValueError, binascii.Error):
-        text = ""
-    name, _, number = text.partition(":")
-    if name != "before" or not number.isdecimal() or not 0 < int(number) < 2**63:
-        finding = Finding("/query/cursor", "bad_cursor", "give the `next` of a page as it was, or leave the cursor out")
-        raise BadRequest("the cursor is none of ours", code="bad_cursor", errors=(finding,))
-    return int(number)
 
 
 # ---------------------------------------------------------------- one run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, curve, explain, importing, keys, kinds, runs, runtime, serve, solve, validate, verify, view
+from service.cli import backup, curve, explain, importing, keys, kinds, runs, runtime, serve, solve, study, validate, verify, view
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -20,7 +20,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="quartermaster",
     help="Decides how an AI data centre uses what it has. Every answer is a plan with a certificate.",
-    epilog="Exit codes: 0 a plan, 2 bad input, 3 proved infeasible, 4 no plan within the limits, 1 our fault.",
+    epilog="Exit codes: 0 a plan, 2 bad input, 3 proved infeasible, 4 no plan within the limits, 1 our fault; "
+    "of a study also 5 a gate failed, 6 a gate is undecided.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +35,7 @@ app.command("kinds")(kinds.kinds)
 app.command("schema")(kinds.schema)
 app.command("example")(kinds.example)
 app.add_typer(importing.app, name="import")
+app.add_typer(study.app, name="study")
 app.add_typer(runs.app, name="runs")
 app.add_typer(runtime.app, name="runtime")
 app.command("validate")(validate.validate)

@@ -24,6 +24,7 @@ from service.client.errors import (
     Unreachable,
 )
 from service.client.operations import ProgramFile
+from service.client.studies import AsyncStudy, Study
 from service.client.views import (
     CertificateView,
     ConflictView,
@@ -40,11 +41,16 @@ from service.client.views import (
     RuleView,
     RunView,
     StepView,
+    StudyLineView,
+    StudyRowView,
+    StudyTableView,
+    StudyView,
     ValidityView,
 )
 
 __all__ = [
     "AsyncClient",
+    "AsyncStudy",
     "BadAnswer",
     "CertificateView",
     "Client",
@@ -69,6 +75,11 @@ __all__ = [
     "RunView",
     "ServiceFault",
     "StepView",
+    "Study",
+    "StudyLineView",
+    "StudyRowView",
+    "StudyTableView",
+    "StudyView",
     "TooMany",
     "Unauthorized",
     "Unavailable",

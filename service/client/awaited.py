@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import httpx
 
-from service.client import operations
+from service.client import operations, studies
 from service.client.exchange import (
     OK,
     PATIENCE_S,
@@ -24,6 +24,7 @@ from service.client.exchange import (
     settings_of,
 )
 from service.client.operations import Asked, Problem, ProgramFile
+from service.client.studies import AsyncStudy
 from service.runs.states import CancelMode, State
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         ReasonView,
         RunView,
         StepView,
+        StudyView,
         ValidityView,
     )
 
@@ -165,6 +167,21 @@ class AsyncClient:
     async def log(self, run_id: str) -> str:
         """A run's history, a line for each event."""
         return await self._do(operations.log(self._link, run_id))
+
+    # ------------------------------------------------------------ studies
+
+    async def study(self, document: studies.Document, *, priority: int | None = None, idempotency_key: str | None = None) -> AsyncStudy:
+        """Have a study solved, its document as ``optimizer.study.schema.Study`` or plain: what to look at it by."""
+        sent = await self._do(studies.sent(self._link, document, priority, idempotency_key))
+        return self.study_named(sent.id)
+
+    def study_named(self, study_id: str) -> AsyncStudy:
+        """What to look at a study by; nothing is asked yet."""
+        return AsyncStudy(self._link, study_id, self._do)
+
+    def studies(self, *, page: int = 50) -> AsyncIterator[StudyView]:
+        """The studies, the newest first; a page of them is asked for at a time."""
+        return self._each(studies.listed(self._link, page))
 
     # ------------------------------------------------------------ problems and kinds
 

@@ -259,6 +259,12 @@ def text_in(link: Link, response: httpx.Response) -> str:
     return response.text
 
 
+def content_in(link: Link, response: httpx.Response, media_type: str) -> bytes:
+    """The response's bytes; raises BadAnswer for another media type."""
+    _require(link, response, media_type)
+    return response.content
+
+
 def _require(link: Link, response: httpx.Response, media_type: str) -> None:
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
         raise _strange(link, response, seen(response))

@@ -136,7 +136,7 @@ def submitted(
     link: Link, kind: str | None, problem: Problem | ProgramFile | None, asked: Asked, wait_s: float | None = None
 ) -> Steps[RunView]:
     """The run of a problem, stored durably; as it is when it has ended, or after ``wait_s``."""
-    ask = _with_wait(_submission(kind, problem, asked), wait_s)
+    ask = with_wait(_submission(kind, problem, asked), wait_s)
     return viewed(link, RunView, (yield from exchanged(link, ask)))
 
 
@@ -170,7 +170,8 @@ def _written(problem: Problem | ProgramFile) -> Problem:
     return problem.as_object if isinstance(problem, ProgramFile) else problem
 
 
-def _with_wait(ask: Ask, wait_s: float | None) -> Ask:
+def with_wait(ask: Ask, wait_s: float | None) -> Ask:
+    """The request with a preference to wait so long, at most ``WAIT_S``."""
     seconds = min(int(wait_s), WAIT_S) if wait_s is not None else 0
     if seconds < 1:
         return ask
@@ -192,7 +193,7 @@ def waited(link: Link, run_id: str, timeout_s: float | None) -> Steps[RunView]:
     until = None if timeout_s is None else monotonic() + timeout_s
     while True:
         left = None if until is None else max(until - monotonic(), 0.0)
-        ask = _with_wait(Ask("GET", _run(run_id)), WAIT_S if left is None else left)
+        ask = with_wait(Ask("GET", _run(run_id)), WAIT_S if left is None else left)
         response = yield from exchanged(link, ask, None if left is None else max(left, NEVER_ANSWERED_S))
         run = viewed(link, RunView, response)
         if run.ended or left == 0.0:

@@ -241,6 +241,103 @@ class RunPageView(View):
     next: str | None
 
 
+class GateView(View):
+    """One condition of a gate on one scenario."""
+
+    gate: str
+    scenario: str
+    replicate: int
+    metric: str
+    condition: str
+    proved: bool
+    text: str
+    standing: Literal["passed", "failed", "undecided"]
+
+
+class StudyConclusionsView(View):
+    """What the answers of a study prove together; ``best`` is the recommended scenario by its label, None where none is."""
+
+    goal: str | None
+    recommendation: str
+    best: str | None
+    certain: bool
+    next_steps: tuple[str, ...]
+    gates: tuple[GateView, ...]
+    standing: Literal["passed", "failed", "undecided"] | None
+    answered: int
+    failed: int
+
+
+class StudyView(View):
+    """A study as it stands; ``conclusions`` are there once every run has ended, and not in lists."""
+
+    id: str
+    name: str
+    title: str
+    kind: str
+    state: Literal["queued", "running", "cancelling", "finished", "cancelled"]
+    problem_id: str
+    scenarios: int
+    runs: int
+    counts: dict[str, int]
+    progress: float
+    priority: int
+    created_at: datetime
+    warnings: tuple[FindingView, ...]
+    conclusions: StudyConclusionsView | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing about it will change."""
+        return self.state in ("finished", "cancelled")
+
+
+class StudyPageView(View):
+    """Some studies, and the cursor of the next page."""
+
+    studies: tuple[StudyView, ...]
+    next: str | None
+
+
+class StudyRowView(View):
+    """The answer of one question, or the reason why there is none (``failure``)."""
+
+    key: str
+    outcome: Outcome | None
+    stop_reason: StopReason | None
+    goals: tuple[GoalView, ...]
+    metrics: dict[str, float]
+    verified: bool
+    seconds: float
+    message: str
+    refuted: tuple[str, ...]
+    failure: str | None
+
+
+class StudyLineView(View):
+    """One scenario: ``run`` is the id of its run, ``row`` its answer once that has ended."""
+
+    scenario: str
+    label: str
+    baseline: bool
+    replicate: int
+    values: dict[str, Any]
+    spend_usd: float | None
+    run: str
+    state: State
+    row: StudyRowView | None
+    difference: dict[str, Any] | None
+
+
+class StudyTableView(View):
+    """The table of a study; ``missing`` scenarios are not answered yet."""
+
+    study: str
+    goal: str | None
+    missing: int
+    rows: tuple[StudyLineView, ...]
+
+
 class KindsView(View):
     """The kinds of decision."""
 

@@ -193,7 +193,8 @@ class Assignment:
         """How the child ended; None when there is none to be had."""
         limits = self.claim.run.limits
         left = max(self._left(), 0.0)
-        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "warm_start": warm_start}
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "changes": self._material.changes}
+        payload["warm_start"] = warm_start
         payload["limits"] = limits | {"time_limit_s": max(left, SHORTEST_S)}
         try:
             return self._pool.run(
@@ -310,7 +311,8 @@ class Assignment:
         if self._best is None:
             return self._without_plan(stop_reason, failure)
         proofs = [told for told in (self._refuted, self._unbounded) if told is not None]
-        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "limits": self.claim.run.limits}
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "changes": self._material.changes}
+        payload["limits"] = self.claim.run.limits
         payload |= {"messages": [*self._bounds.values(), self._best, *proofs], "stop_reason": stop_reason, "failure": failure}
         ended = ""
         for explained in (True, False):  # what cannot be explained, or not in time, is verified all the same

@@ -30,6 +30,7 @@ def unpacked(body: bytes, was_packed: bool) -> bytes:  # noqa: FBT001  (as `pack
 class StoredProblem:
     """A problem as accepted: valid, canonical, immutable; ``warnings`` are {pointer, code, detail}.
 
+    ``derived``: the body is not the problem but what changes its ``parent`` into it (``service.runs.derived``), and so is its id.
     ``stored``: the body as ``packed`` makes it, where that was done beforehand, because the writer should not be made to wait for it.
     """
 
@@ -39,6 +40,7 @@ class StoredProblem:
     warnings: tuple[dict[str, str], ...] = ()
     parent: str | None = None
     stored: tuple[bytes, bool] | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,77 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """One of the different questions of a study. ``changes`` as ``service.runs.derived`` has them; None: the base as it is."""
+
+    key: str
+    run_id: str
+    limits: dict[str, Any]
+    changes: bytes | None
+    problem_id: str
+    cache_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewStudy:
+    """A request for a study, checked. ``scenarios`` is a JSON list, each with the number of its question among ``questions``."""
+
+    id: str
+    tenant: str
+    base: StoredProblem
+    name: str
+    title: str
+    document: bytes
+    scenarios: bytes
+    count: int
+    questions: tuple[Question, ...]
+    priority: int = 0
+    warnings: tuple[dict[str, str], ...] = ()
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    request_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStudy:
+    """A study as it is kept, without its large parts; ``counts`` are its runs by state."""
+
+    position: int
+    id: str
+    tenant: str
+    kind: str
+    problem_id: str
+    name: str
+    title: str
+    count: int
+    priority: int
+    warnings: tuple[dict[str, str], ...]
+    cancel_mode: CancelMode | None
+    created_at: float
+    counts: dict[State, int]
+
+    @property
+    def runs(self) -> int:
+        """How many different questions it has."""
+        return sum(self.counts.values())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing about it will change."""
+        return all(state in TERMINAL for state in self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedStudy:
+    """A study that is stored: its runs in the order of its questions, and whether the same idempotency key had brought it before."""
+
+    study: StoredStudy
+    runs: tuple[Run, ...]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to work on a run: void as soon as another attempt begins."""
 
@@ -154,11 +227,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What the work on a run begins with: the problem as JSON, and the plan to start from, if any."""
+    """What the work on a run begins with: the problem as JSON, what is to be changed in it, and the plan to start from, if any."""
 
     problem: bytes
     incumbent: Incumbent | None = None
     warm_start: bytes | None = None
+    changes: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def _here(table: Table) -> Any:  # noqa: ANN401  (SQLAlchemy's expression)
 
 _THIS_PROBLEM = (problems.c.tenant == bindparam("in_tenant")) & (problems.c.id == bindparam("named"))
 PROBLEM = select(problems).where(_THIS_PROBLEM)
-# Held until the run that needs it is stored: ``store.forget`` leaves it alone meanwhile.
+# Held until the run that needs it is stored: ``forgetting.forget`` leaves it alone meanwhile.
 HOLD_PROBLEM = select(problems.c.id).where(_THIS_PROBLEM).with_for_update(read=True, key_share=True)
 INSERT_RUN = insert(runs).returning(*runs.c)
 INSERT_EVENTS = insert(run_events)

@@ -13,13 +13,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from service.errors import Conflict, LeaseLost, NotFound
-from service.runs import statements
+from service.runs import derived, statements
 from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, Material, NewRun, Note, Run, StoredProblem, packed, unpacked
-from service.runs.states import NEXT, TERMINAL, CancelMode, State
-from service.runs.tables import LEASED, answers, idempotency, incumbents, problems, run_events, runs
+from service.runs.states import NEXT, CancelMode, State
+from service.runs.tables import LEASED, incumbents, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,9 +42,13 @@ def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> 
     """Keep a problem; the same content twice is one problem."""
     if connection.execute(statements.HOLD_PROBLEM, {"in_tenant": tenant, "named": problem.id}).first() is not None:
         return
-    now = time.time()
+    connection.execute(statements.add_problem(connection), problem_values(tenant, problem))
+
+
+def problem_values(tenant: str, problem: StoredProblem) -> dict[str, Any]:
+    """The row of a problem."""
     body, was_packed = problem.stored or packed(problem.body)
-    values = {
+    return {
         "tenant": tenant,
         "id": problem.id,
         "kind": problem.kind,
@@ -53,9 +57,9 @@ def add_problem(connection: Connection, tenant: str, problem: StoredProblem) -> 
         "bytes": len(problem.body),
         "warnings": json.dumps(problem.warnings),
         "parent": problem.parent,
-        "created_at": now,
+        "derived": problem.derived,
+        "created_at": time.time(),
     }
-    connection.execute(statements.add_problem(connection), values)
 
 
 def accept(connection: Connection, new: NewRun) -> Accepted:
@@ -97,7 +101,14 @@ _FROM_CACHE = ("outcome", "stop_reason", "objective", "bound", "gap", "seconds",
 
 
 def _insert_run(connection: Connection, new: NewRun, source: Run | None) -> Run:
-    now = time.time()
+    values = run_values(new, source, time.time())
+    made = Run.of(connection.execute(statements.INSERT_RUN, values).mappings().one())
+    connection.execute(statements.INSERT_EVENTS, first_event(made))
+    return made
+
+
+def run_values(new: NewRun, source: Run | None, now: float) -> dict[str, Any]:
+    """The row of a new run: queued, or ended like ``source``, which answered the same question."""
     values: dict[str, Any] = {
         "id": new.id,
         "tenant": new.tenant,
@@ -116,11 +127,13 @@ def _insert_run(connection: Connection, new: NewRun, source: Run | None) -> Run:
     if source is not None:
         values |= {name: getattr(source, name) for name in _FROM_CACHE}
         values |= {"state": State.succeeded, "cached": True, "answered_by": source.answered_by, "finished_at": now}
-    made = Run.of(connection.execute(statements.INSERT_RUN, values).mappings().one())
-    data = {"state": made.state} | ({"cached": True} if source is not None else {})
-    first = {"position": made.position, "number": 1, "type": "state", "at": now, "data": json.dumps(data)}
-    connection.execute(statements.INSERT_EVENTS, first)
-    return made
+    return values
+
+
+def first_event(made: Run) -> dict[str, Any]:
+    """The row of a new run's first event."""
+    data = {"state": made.state} | ({"cached": True} if made.cached else {})
+    return {"position": made.position, "number": 1, "type": "state", "at": made.created_at, "data": json.dumps(data)}
 
 
 # ---------------------------------------------------------------- reading one (also inside operations)
@@ -136,11 +149,20 @@ def run_of(connection: Connection, tenant: str, run_id: str, *, locked: bool = F
 
 
 def problem_of(connection: Connection, tenant: str, problem_id: str) -> StoredProblem:
-    """The problem; raises NotFound, also when it is another tenant's."""
+    """The whole problem, changes made; raises NotFound, also when it is another tenant's."""
+    found = _as_kept(connection, tenant, problem_id)
+    if not found.derived:
+        return found
+    parent = _as_kept(connection, tenant, found.parent or "")
+    return replace(found, body=derived.whole(parent.body, found.body), derived=False)
+
+
+def _as_kept(connection: Connection, tenant: str, problem_id: str) -> StoredProblem:
     row = connection.execute(statements.PROBLEM, {"in_tenant": tenant, "named": problem_id}).mappings().first()
     if row is None:
         raise NotFound(f"there is no problem '{problem_id}'", code="problem_not_found")
-    return StoredProblem(row["id"], row["kind"], unpacked(row["body"], row["packed"]), tuple(json.loads(row["warnings"])), row["parent"])
+    body = unpacked(row["body"], row["packed"])
+    return StoredProblem(row["id"], row["kind"], body, tuple(json.loads(row["warnings"])), row["parent"], derived=row["derived"])
 
 
 def part_of(connection: Connection, run: Run, part: str) -> bytes | None:
@@ -190,9 +212,11 @@ def claim(connection: Connection, worker: str, attempts: int, tenant_limit: int 
 
 def material(connection: Connection, run: Run) -> Material:
     """What the work on a claimed run begins with; for ``Database.read``, because it may be large. Raises NotFound."""
-    problem = problem_of(connection, run.tenant, run.problem_id)
+    problem = _as_kept(connection, run.tenant, run.problem_id)
+    parent = _as_kept(connection, run.tenant, problem.parent or "") if problem.derived else None
     known = incumbent_of(connection, run.position)
-    return Material(problem.body, known, _warm_start(connection, run) if known is None else None)
+    start = _warm_start(connection, run) if known is None else None
+    return Material(problem.body, known, start) if parent is None else Material(parent.body, known, start, problem.body)
 
 
 def _warm_start(connection: Connection, run: Run) -> bytes | None:
@@ -342,7 +366,7 @@ def hand_back(connection: Connection, lease: Lease, why: str) -> Run:
     return _changed(connection, run, values, {"state": State.queued, "because": why})
 
 
-# ---------------------------------------------------------------- cancelling and forgetting
+# ---------------------------------------------------------------- cancelling
 
 
 def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -> Run:
@@ -363,39 +387,3 @@ def cancel(connection: Connection, tenant: str, run_id: str, mode: CancelMode) -
     if run.state is State.cancelling and run.cancel_mode is mode:
         return run
     return _changed(connection, run, values, {"state": State.cancelling, "mode": mode})
-
-
-def forget(connection: Connection, before: float, most: int = 200) -> int:
-    """Delete up to ``most`` runs that ended before ``before`` (seconds since 1970), and problems that nothing needs; how many in all."""
-    columns = (runs.c.position, runs.c.id, runs.c.answered_by)
-    old = (
-        select(*columns).where(runs.c.state.in_(sorted(TERMINAL)) & (runs.c.finished_at < before)).order_by(runs.c.finished_at).limit(most)
-    )
-    found = connection.execute(old).all()
-    if found:
-        positions = [row.position for row in found]
-        connection.execute(delete(idempotency).where(idempotency.c.run_id.in_([row.id for row in found])))
-        connection.execute(delete(run_events).where(run_events.c.position.in_(positions)))
-        connection.execute(delete(runs).where(runs.c.position.in_(positions)))
-        orphans = _unused(connection, {row.answered_by for row in found if row.answered_by is not None})
-        connection.execute(delete(answers).where(answers.c.position.in_(orphans)))
-    return len(found) + _forget_problems(connection, before, most)
-
-
-def _unused(connection: Connection, answered_by: set[int]) -> list[int]:
-    """Which of these answers no run has any more."""
-    kept = connection.execute(select(runs.c.answered_by).where(runs.c.answered_by.in_(answered_by)).distinct())
-    return sorted(answered_by - {row.answered_by for row in kept})
-
-
-def _forget_problems(connection: Connection, before: float, most: int) -> int:
-    """Locked first and looked up then, so that a request that comes meanwhile either keeps its problem or stores it anew."""
-    this = (runs.c.tenant == problems.c.tenant) & (runs.c.problem_id == problems.c.id)
-    old = select(problems.c.tenant, problems.c.id).where((problems.c.created_at < before) & ~select(runs.c.position).where(this).exists())
-    candidates = connection.execute(old.order_by(problems.c.created_at).limit(most).with_for_update(skip_locked=True, of=problems)).all()
-    gone = 0
-    for row in candidates:
-        here = (problems.c.tenant == row.tenant) & (problems.c.id == row.id)
-        used = select(runs.c.position).where((runs.c.tenant == row.tenant) & (runs.c.problem_id == row.id)).exists()
-        gone += connection.execute(delete(problems).where(here & ~used)).rowcount
-    return gone

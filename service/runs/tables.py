@@ -1,4 +1,4 @@
-"""The tables: problems, runs with their events, incumbents and answers, and API keys.
+"""The tables: problems, runs with their events, incumbents and answers, studies, and API keys.
 
 Times are seconds since 1970 (UTC) and only told to people: nothing but the retention of old runs is decided by them, so
 that a clock that jumps breaks nothing. Order is that of ``position``. A lease is a counter that its worker raises
@@ -8,7 +8,22 @@ fences: a write names the attempt it belongs to, and one of an earlier attempt c
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -28,13 +43,15 @@ problems = Table(
     Column("tenant", String(253), primary_key=True),
     Column("id", String(64), primary_key=True),  # from its content: see service.runs.problems
     Column("kind", String(253), nullable=False),
-    Column("body", LargeBinary, nullable=False),  # canonical JSON, zlib-compressed when `packed`
+    Column("body", LargeBinary, nullable=False),  # canonical JSON, or the changes of a `derived` one; zlib-compressed when `packed`
     Column("packed", Boolean, nullable=False),
-    Column("bytes", BigInteger, nullable=False),  # of the canonical JSON
+    Column("bytes", BigInteger, nullable=False),  # of the body before it is compressed
     Column("warnings", Text, nullable=False),  # JSON list of {pointer, code, detail}
     Column("parent", String(64)),
     Column("created_at", Float, nullable=False),
+    Column("derived", Boolean, nullable=False, server_default=false()),  # its parent with changes: see service.runs.derived
     Index(None, "created_at"),
+    Index(None, "tenant", "parent"),
     Index(None, "tenant", "bytes"),  # the sum for a tenant without reading the bodies
 )
 
@@ -134,6 +151,42 @@ idempotency = Table(
     Column("created_at", Float, nullable=False),
     Index(None, "run_id"),
 )
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("tenant", String(253), nullable=False),
+    Column("kind", String(253), nullable=False),
+    Column("problem_id", String(64), nullable=False),  # the base
+    Column("name", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # JSON of the study, its base by id; zlib-compressed
+    Column("scenarios", LargeBinary, nullable=False),  # JSON list, each with the number of its question; zlib-compressed
+    Column("conclusions", LargeBinary),  # JSON, written once when every run has ended; zlib-compressed
+    Column("count", Integer, nullable=False),  # of the scenarios
+    Column("priority", Integer, nullable=False),
+    Column("warnings", Text, nullable=False),  # JSON list of {pointer, code, detail}
+    Column("cancel_mode", String(16)),
+    Column("request_id", String(64)),
+    Column("trace_id", String(64)),
+    Column("created_at", Float, nullable=False),
+    Index(None, "tenant", "position"),
+    Index(None, "tenant", "problem_id"),
+    Index(None, "created_at"),
+)
+
+study_runs = Table(
+    "study_runs",
+    metadata,
+    Column("study", _Position, ForeignKey("studies.position", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the question: 0, 1, 2 ...
+    Column("position", _Position, nullable=False),  # of the run; it stays as long as the study
+    Column("key", String(64), nullable=False),  # optimizer.study.rows.scenario_key
+    Index(None, "position"),
+)
+"""The different questions of a study, each a run; scenarios that ask the same share one."""
 
 api_keys = Table(
     "api_keys",

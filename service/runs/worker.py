@@ -22,7 +22,7 @@ import structlog
 from optimizer.child import ChildGoneError
 from service.errors import LeaseLost, ServiceError
 from service.runs import assignment as assignments
-from service.runs import store
+from service.runs import forgetting, store
 from service.runs.assignment import Assignment
 from service.runs.states import State
 
@@ -266,7 +266,7 @@ class Worker:
         if self.settings.retention_days is not None:
             before = time.time() - self.settings.retention_days * DAY_S
             # One small step a turn, so that leases are renewed between: a long one would hold up every write.
-            self.database.write(lambda connection: store.forget(connection, before))
+            self.database.write(lambda connection: forgetting.forget(connection, before))
 
     def _beat(self) -> None:
         """Renew the leases; hear what is cancelled; let go of runs that are no longer ours."""

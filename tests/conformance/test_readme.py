@@ -48,11 +48,12 @@ def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.
         if words[1] == "solve":
             assert float(words[words.index("--time-limit") + 1]) <= LONGEST_S, words
         assert run(words) == 0, words
-    assert {words[1] for words in found} == {"kinds", "example", "solve", "verify", "explain", "schema", "import", "view", "curve"}
+    assert {words[1] for words in found} == {"kinds", "example", "solve", "verify", "explain", "schema", "import", "view", "curve", "study"}
     made = {path.name for path in tmp_path.iterdir()} - {"benchmarks"}
     placed = {"problem.json", "plan.json", "report.html", "schema.json", "openb.json"}
     shared = {"sharing.json", "shares.json", "shares.html", "pop.json"}
-    assert made == placed | shared | {"network.json", "routes.json", "network.html", "data.json", "places.json", "netgen.json"}
+    studied = {"link.yaml", "link"}
+    assert made == placed | shared | studied | {"network.json", "routes.json", "network.html", "data.json", "places.json", "netgen.json"}
 
 
 @pytest.mark.parametrize("path", FURTHER, ids=lambda path: path.relative_to(ROOT).as_posix())

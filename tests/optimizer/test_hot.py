@@ -17,7 +17,7 @@ from models.linear.examples import lp
 from models.linear.schema import Columns, Entries, Problem, Rows
 from models.linear.schema import Plan as LinearPlan
 from optimizer import kept as kept_module
-from optimizer.backend import ProgramStatus
+from optimizer.backend import ProgramResult, ProgramStatus
 from optimizer.highs import HighsBackend, Options
 from optimizer.kept import KeptPrograms
 from optimizer.limits import Limits
@@ -33,7 +33,6 @@ from tests.optimizer.oracle import random_program
 if TYPE_CHECKING:
     from models.program import LinearProgram
     from models.vocabulary import Document
-    from optimizer.backend import ProgramResult
 
 LIMITS = Limits(time_limit_s=20.0, gap=1e-9)
 CLOSE = 1e-5  # a solver keeps sides to 1e-6, which costs multiply
@@ -193,6 +192,29 @@ def transport(sources: int, share: float) -> LinearProgram:
         row_blocks=(),
         column_blocks=(),
     )
+
+
+def test_an_integer_program_is_asked_again_where_the_solver_stumbles_over_the_last_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HiGHS may end in an error while it completes a start that does not fit; without one it proves what it had to."""
+
+    class Stumbling(HighsBackend):
+        def solve(self, program: LinearProgram, limits: Limits, **given: Any) -> ProgramResult:
+            if given.get("start") is not None:
+                return ProgramResult(ProgramStatus.error, StopReason.crash, detail="it fell over a start")
+            return super().solve(program, limits, **given)
+
+    monkeypatch.setattr(kept_module, "HighsBackend", Stumbling)
+    kept = KeptPrograms()
+    for shift in (0.0, 1.0):
+        program = replace(whole(), offset=shift)
+        kept.begin()
+        same_answer(kept.solver().solve(program, LIMITS), HighsBackend().solve(program, LIMITS))
+
+
+def whole() -> LinearProgram:
+    """An integer program with an optimum."""
+    made = (random_program(np.random.default_rng(seed), integers=3, continuous=1) for seed in range(20))
+    return next(one for one in made if HighsBackend().solve(one, LIMITS).status is ProgramStatus.optimal)
 
 
 # ---------------------------------------------------------------- problems

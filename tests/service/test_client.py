@@ -12,9 +12,12 @@ import pytest
 
 from models.placement.schema import Plan
 from models.vocabulary import Document
+from optimizer.study.schema import Study
 from service.client import AsyncClient, Client, Conflict, Forbidden, Invalid, NotFound, ProgramFile, RunView, Unauthorized
+from service.documents.problems import as_object
 from service.keys import create_key
 from service.runs.states import State
+from tests.service.api.study_documents import document
 from tests.service.live import Live, impossible, live, stubborn, warm_pool
 from tests.service.small_cluster import cluster
 
@@ -73,6 +76,56 @@ def test_from_a_problem_to_all_that_is_known_of_its_plan(client: Client) -> None
     assert list(client.events(run.id, after=len(events) - 1)) == events[-1:]
     assert list(client.events(run.id, after=len(events))) == []
     assert client.run(run.id) == client.wait(run.id)
+
+
+def test_a_study_from_its_document_to_its_table(client: Client) -> None:
+    study = client.study(document(3), priority=-20)
+    ended = study.wait()
+    assert ended.conclusions is not None
+    assert (ended.state, ended.ended, ended.scenarios, ended.runs, ended.priority) == ("finished", True, 4, 4, -20)
+    assert (ended.conclusions.best, ended.conclusions.answered) == ("baseline", 4)
+    table = study.table()
+    assert [line.row.goals[0].objective for line in table.rows if line.row] == pytest.approx([50.0, 1.0, 2.0, 3.0])
+    assert client.run(table.rows[1].run).objective == pytest.approx(1.0)
+    assert study.table_file("csv").startswith(b"scenario,")
+    assert study.table_file("parquet")[:4] == b"PAR1"
+    assert study.report().lower().startswith("<!doctype html>")
+    assert "tornado" in study.charts()
+    assert study.difference("most=1", "most=2")["finding"] == "better"
+    assert study.difference("most=1", "most=2", "spend_usd")["name"] == "spend_usd"
+    assert client.study_named(study.id).show() == study.show() == study.cancel() == ended
+    assert study.id in [one.id for one in client.studies(page=1)]
+    typed = Study.model_validate(document(3))
+    assert client.study(typed, idempotency_key="typed").id == client.study(typed, idempotency_key="typed").id
+    with pytest.raises(Invalid, match="reads no files"):
+        client.study(document(base={"file": "base.json"}))
+    with pytest.raises(NotFound):
+        client.study_named("study_" + 24 * "0").show()
+
+
+def test_a_study_that_is_waited_for_in_vain_and_cancelled(client: Client) -> None:
+    body = document(1, kind="program", base={"problem": as_object(stubborn())}, axes=[], replicates=6, limits={"time_limit_s": 60})
+    study = client.study(body)
+    assert study.wait(timeout_s=1).state == "running"
+    assert study.table().missing == 6
+    study.cancel("discard")
+    assert study.wait().state == "cancelled"
+
+
+def test_a_study_may_be_awaited(service: Live) -> None:
+    async def ask() -> None:
+        async with AsyncClient(service.url) as client:
+            study = await client.study(document(2, seed=5))
+            ended = await study.wait()
+            assert (ended.state, (await study.table()).missing) == ("finished", 0)
+            assert study.id in [one.id async for one in client.studies()]
+            assert (await study.difference("baseline", "most=1"))["finding"] == "worse"
+            assert (await study.table_file("parquet"))[:4] == b"PAR1"
+            assert await study.report()
+            assert await study.charts()
+            assert (await study.show()) == (await study.cancel()) == ended
+
+    asyncio.run(ask())
 
 
 def test_the_same_question_is_answered_at_once_unless_it_is_to_be_solved(client: Client) -> None:

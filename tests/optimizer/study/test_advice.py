@@ -122,6 +122,49 @@ def test_samples_of_other_replicates_are_not_compared() -> None:
     assert "Nothing is certain between it and nodes=9, which have no replicate in common with it." in advice.paragraph
 
 
+def test_nothing_is_certain_of_what_is_not_known_yet() -> None:
+    advice = advise([*nodes({0: gpus(10), 8: gpus(12)}), answered(no_plan(), "9", values={"nodes": 9})])
+    assert (advice.best, advice.certain, advice.unanswered) == ("nodes=8", False, ("nodes=9",))
+    assert "No other scenario that can be recommended can be as good (certain)." in advice.paragraph
+
+
+def test_who_fails_a_gate_may_have_better_plans() -> None:
+    table = nodes({0: gpus(10, power=1), 8: gpus(12, power=5), 9: gpus(9, power=1)})
+    advice = advise(table, [Gate(metric="power", at_most=3)])
+    assert (advice.best, advice.certain) == ("baseline", True)
+    assert advice.paragraph.startswith(
+        "Stay with the baseline: no other scenario that can be recommended has plans with a better placed than its 10 GPUs. "
+        "No other scenario that can be recommended can be as good (certain)."
+    )
+
+
+def test_the_cheapest_of_equals_need_not_have_the_best_plans() -> None:
+    advice = advise(nodes({0: gpus(100, 100.001), 8: gpus(100.0005, 100.001)}))
+    assert (advice.best, advice.tied) == ("baseline", ("nodes=8",))
+    assert "a better placed than its 100 GPUs, but by the tolerance." in advice.paragraph
+
+
+def test_a_mean_is_told_of_the_replicates_that_it_is_of() -> None:
+    """Nine replicates of the second are still missing."""
+    base = [line for replicate in range(10) for line in nodes({0: gpus(10 + replicate), 9: gpus(9)}, replicate=replicate)]
+    advice = advise([*base, *nodes({8: gpus(50)})])
+    assert (advice.best, advice.certain, advice.returns) == ("nodes=8", False, ())
+    assert "it beats the baseline by 400% in placed (certain, in the one replicate that both have)." in advice.paragraph
+    assert "No other scenario can be as good (certain, in the replicates that both have)." in advice.paragraph
+
+
+def test_samples_with_the_same_values_are_one_combination_to_the_gates() -> None:
+    lines = [answered(gpus(5), name, values={"nodes": 8}, changes=()) for name in ("first", "second")]
+    advice = advise([*nodes({0: gpus(10)}), *lines], [Gate(metric="placed", fall_at_most=0.1)])
+    assert advice.failing == {"nodes=8": ("placed falls by at most 10%",)}
+
+
+def test_dollars_beyond_all_doubles() -> None:
+    lines = [line for replicate in (0, 1, 2) for line in nodes({0: gpus(10), 8: gpus(12)}, usd_each=2e307, replicate=replicate)]
+    assert advise(lines).best == "nodes=8"
+    assert advise(nodes({0: gpus(10), 8: gpus(12)}, usd_each=1e308)).per_dollar == ()
+
+
 ROWS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0.0, 0.0, 1.0, 7.0]), st.floats(0, 1)), min_size=2, max_size=5)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from optimizer.study.gates import SLACK, Judged, Standing, StudyExit, concerns, exit_code, gate_name, judged, overall
+from optimizer.study.gates import SLACK, Judged, Standing, concerns, gate_name, judged, overall
 from optimizer.study.rows import Answered, Change, Row
 from optimizer.study.schema import Axis, Gate
 from tests.optimizer.study.tables import INF, answered, certificate, infeasible, no_plan, proved, row
@@ -148,13 +148,20 @@ def test_overall() -> None:
     passed = only(FALL, proved(1.0), proved(2.0))
     undecided = only(FALL, proved(1000.0, 2000.0), proved(1000.0))
     failed = only(FALL, proved(1000.0), proved(1.0))
-    assert (overall(()), exit_code(())) == (Standing.passed, StudyExit.passed)
-    assert (overall((passed, undecided)), exit_code((passed, undecided))) == (Standing.undecided, StudyExit.undecided)
-    assert (overall((failed, undecided)), exit_code((failed, undecided))) == (Standing.failed, StudyExit.failed)
-    assert int(StudyExit.passed) == 0
+    assert overall(()) is Standing.passed
+    assert overall((passed, undecided)) is Standing.undecided
+    assert overall((failed, undecided)) is Standing.failed
     assert json.loads(json.dumps(undecided.as_json(), allow_nan=False))["standing"] == "undecided"
 
 
 def test_names() -> None:
     assert gate_name(FALL) == "value falls by at most 1%"
     assert gate_name(Gate(name="enough", metric="value", at_least=5)) == "enough"
+
+
+def test_what_a_scenario_costs_is_certain_whatever_its_plan() -> None:
+    base = answered(proved(1.0), "base", values={}, baseline=True)
+    dear = answered(infeasible(), "dear", values={"buy": 2}, spend_usd=3_281_004.0)
+    results = judged([Gate(metric="spend_usd", at_most=2_000_000.0)], [base, dear])
+    assert [(one.standing, one.proved) for one in results] == [(Standing.passed, True), (Standing.failed, True)]
+    assert results[1].text == "buy=2 breaks it: asked is that spend_usd is at most 2,000,000, and it costs 3,281,004 USD (certain)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -243,3 +244,20 @@ def test_questions_about_the_axes_are_answered_from_what_is_kept(tmp_path: Path)
         rows = StudyAsker(asked, base(), answerer).ask_all([{"most": 2.0}, {"most": 3.0}, {}, {"most": 3.0}])
         assert [objective(row) for row in rows] == [pytest.approx(one) for one in (2.0, 3.0, 50.0, 3.0)]
     assert [one.changes[0].value for one in counting.asked] == [3]
+
+
+def test_a_batch_may_leave_goals_out_and_another_engine_does_not_take_that_for_an_answer() -> None:
+    """What it closed is taken by all."""
+    kept = Memory()
+    first = run_study(study(2), base(), kept, InProcess())
+    for row, outcome in zip(first.rows, ("feasible", "optimal", "optimal"), strict=True):
+        assert row is not None
+        kept.put(Done(replace(row, strategy="batch", outcome=outcome)))
+
+    class Leaving(InProcess):
+        leaves_goals = True
+
+    assert run_study(study(2), base(), kept, Leaving()).reused == 3
+    again = run_study(study(2), base(), kept, InProcess())
+    assert (again.reused, again.solved) == (2, 1)
+    assert run_study(study(2), base(), kept, InProcess()).reused == 3

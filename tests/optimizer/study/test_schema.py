@@ -98,6 +98,12 @@ def test_an_object_with_a_label_is_a_labelled_value() -> None:
         ),
         (raw({"name": "a", "values": [1], "edits": [{"op": "sett", "at": "/x"}]}), "/axes/0/edits/0", "op must be one of set, scale"),
         (raw({"name": "a", "values": [1], "edits": ["x"]}), "/axes/0/edits/0", "must be an object"),
+        (raw({"name": "a", "values": [1], "edits": [{"op": {"a": 1}}]}), "/axes/0/edits/0", "op must be one of set, scale"),
+        (
+            raw({"name": "a", "values": [1], "edits": [{"op": "copies", "of": "/n/0", "count": math.inf, "id": "a{n}"}]}),
+            "/axes/0/edits/0/count",
+            "from 0 to 100000, not inf",
+        ),
         (raw({"name": "a", "values": [1], "edits": [{"at": "/x"}]}), "/axes/0/edits/0/to", "missing"),
         (
             raw({"name": "a", "values": [1], "edits": [{"op": "scale", "at": "/x", "by": "2"}]}),
@@ -148,6 +154,14 @@ def test_what_is_wrong_is_refused_with_its_place(document: object, place: str, t
     assert [pointer for pointer, _ in found] == [place]
 
     assert re.search(told, found[0][1]), found[0][1]
+
+
+def test_what_holds_itself_is_refused() -> None:
+    """As a YAML alias can make it."""
+    endless: list[object] = []
+    endless.append(endless)
+    ((place, what),) = refused(raw({"name": "a", "values": [endless], "edits": [SET]}))
+    assert (place, what) == ("", "the study is nested too deeply, or holds itself by a YAML alias; write it flat")
 
 
 def test_gates_that_no_scenario_must_both_pass_do_not_contradict() -> None:

@@ -113,9 +113,12 @@ def test_every_example_works(working: House, document: dict[str, Any]) -> None:
     """Sent to the service one by one: each is answered as the document says."""
     run = working.post("/v1/runs", json_example(document, "/v1/runs"), Prefer="wait=60").json()
     assert run["state"] == "succeeded", run
+    study = working.post("/v1/studies", json_example(document, "/v1/studies"), Prefer="wait=60").json()
+    assert study["state"] == "finished", study
     there = {
         "run_id": run["id"],
         "problem_id": run["problem_id"],
+        "study_id": study["id"],
         "kind": run["kind"],
         "view": next(iter(kinds()[run["kind"]].views), "none"),
     }
@@ -226,7 +229,8 @@ with tempfile.TemporaryDirectory() as folder:
     for kind in kinds().values():
         assert "body" in read_problem(kind, kind.part("schema").example().model_dump_json().encode())
     database.close()
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pyomo", "torch", "highspy", "ortools", "scipy"}))
+heavy = {"altair", "highspy", "ortools", "polars", "pyomo", "ray", "scipy", "torch"}
+print(*sorted({name.partition(".")[0] for name in sys.modules} & heavy))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from benchmarks.service.auditor import findings
 from service.errors import Conflict, LeaseLost, NotFound, Unavailable
-from service.runs import queries, store
+from service.runs import forgetting, queries, store
 from service.runs.database import Database, NotStoredError
 from service.runs.records import Claim, Incumbent, Material, NewRun, Run
 from service.runs.states import CancelMode, State
@@ -82,7 +82,7 @@ def test_a_part_that_is_added_later_stays_and_is_shared(database: Database) -> N
     for one in (done, hit):
         assert database.read(partial(store.part_of, run=one, part="sensitivity")) == b"first"
     assert findings(database, [run.id, hit.id]) == []
-    database.write(lambda connection: store.forget(connection, time.time() + 1))
+    database.write(lambda connection: forgetting.forget(connection, time.time() + 1))
     database.write(partial(store.keep_part, run=done, part="sensitivity", body=b"late"))
     assert database.read(partial(store.part_of, run=done, part="sensitivity")) is None
 
@@ -315,13 +315,13 @@ def test_old_runs_are_forgotten_with_all_that_is_theirs_alone(database: Database
     assert ended.finished_at is not None
     assert hit.finished_at is not None
     between = (ended.finished_at + hit.finished_at) / 2
-    assert database.write(lambda connection: store.forget(connection, between)) == 1
+    assert database.write(lambda connection: forgetting.forget(connection, between)) == 1
     with pytest.raises(NotFound):
         now(database, old)
     assert database.read(lambda connection: store.part_of(connection, hit, "plan")) == plan()[0]  # still the answer of the other
     assert findings(database, [hit.id, waiting.id]) == []
     after = hit.finished_at + 1
-    assert database.write(lambda connection: store.forget(connection, after)) == 1
+    assert database.write(lambda connection: forgetting.forget(connection, after)) == 1
     assert database.read(lambda connection: store.part_of(connection, hit, "plan")) is None
     assert database.read(lambda connection: store.problem_of(connection, "default", small().id)).body == small().body  # a run waits for it
     assert accept(database, idempotency_key="k", fingerprint="g").state is State.queued

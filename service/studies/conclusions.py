@@ -1,0 +1,85 @@
+"""What the rows of a study prove together: differences from the baseline, gates, statistics over replicates, the recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from optimizer.study.circumstances import advised
+from optimizer.study.differences import difference
+from optimizer.study.gates import Standing, judged, overall
+from optimizer.study.paired import drawn_axes, paired
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optimizer.study.advice import Advice
+    from optimizer.study.differences import Difference
+    from optimizer.study.gates import Judged
+    from optimizer.study.paired import Paired
+    from optimizer.study.rows import Answered
+    from optimizer.study.run import Table
+
+
+class StudyExit(IntEnum):
+    """What the exit code of a study means."""
+
+    passed = 0
+    unanswered = 4  # some scenario has neither a plan nor a proof that there is none
+    gate_failed = 5
+    gate_undecided = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusions:
+    """All of it. ``differences`` are by scenario id, against the baseline of the same replicate, in the first goal; "" for no goal.
+
+    ``sense`` and ``unit`` are those of that goal.
+    """
+
+    goal: str
+    sense: str
+    unit: str
+    differences: dict[str, Difference]
+    gates: tuple[Judged, ...]
+    paired: tuple[Paired, ...]
+    advice: Advice
+    exit_code: StudyExit
+
+
+def conclusions(table: Table) -> Conclusions:
+    """Everything that follows from the rows without another solve."""
+    lines, study = table.answered, table.study
+    first = next((one.row.goals[0] for one in lines if one.row.goals), None)
+    goal = "" if first is None else first.name
+    drawn = drawn_axes(study)
+    gates = judged(study.gates, lines, study.axes)
+    return Conclusions(
+        goal,
+        "" if first is None else first.sense,
+        "" if first is None else first.unit,
+        _differences(lines, goal),
+        gates,
+        paired(lines, goal, drawn=drawn) if goal and study.replicates > 1 else (),
+        advised(lines, study.gates, drawn=drawn, axes=study.axes),
+        _exit_code(table, gates),
+    )
+
+
+def _differences(lines: Sequence[Answered], goal: str) -> dict[str, Difference]:
+    baselines = {one.scenario.replicate: one for one in lines if one.scenario.is_baseline}
+    return {
+        one.scenario.id: difference(baselines[one.scenario.replicate], one, goal)
+        for one in lines
+        if goal and not one.scenario.is_baseline and one.scenario.replicate in baselines
+    }
+
+
+def _exit_code(table: Table, gates: Sequence[Judged]) -> StudyExit:
+    standing = overall(gates)
+    if standing is Standing.failed:
+        return StudyExit.gate_failed
+    if table.missing or not all(one.row.answered for one in table.answered):
+        return StudyExit.unanswered
+    return StudyExit.gate_undecided if standing is Standing.undecided else StudyExit.passed
