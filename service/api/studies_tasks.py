@@ -24,6 +24,7 @@ from service.documents.complaints import InvalidError, below
 from service.documents.json_text import strictly_loaded
 from service.documents.problems import MOST_INLINE_BYTES, canonical, problem_id, told
 from service.documents.reading import validated
+from service.documents.study import names_checked
 from service.runs import derived
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _study(data: bytes) -> Study:
 def _read(study: Study, body: bytes | None, most: int, *, thorough: bool) -> dict[str, Any]:
     kind = kinds()[study.kind]
     base = _base(kind, study, body)
+    names_checked(study, kind, base)
     scenarios = expanded(study, base)
     if len(scenarios) > most:
         detail = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from models import catalogue
 from models.contract import ContradictionError
+from optimizer.study.checks import check_names
 from optimizer.study.scenarios import expanded
 from optimizer.study.schema import Study
 from service.documents.complaints import InvalidError, Mistake, below
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from models.contract import Kind
     from models.vocabulary import Document
     from optimizer.study.rows import Scenario
+
+HEURISTIC_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,25 @@ def read_study(text: Text, folder: Path, read: Callable[[str], Text], stored: Ca
         raise BadInputError(f"{text.name}: /kind: {error}") from None
     base = _base(study, kind, text.name, folder, read, stored)
     try:
+        names_checked(study, kind, base)
         scenarios = expanded(study, base)
     except ContradictionError as error:
         raise BadInputError(f"{text.name}: {refused(error)}") from None
     return ReadStudy(study, kind, base, scenarios)
+
+
+def names_checked(study: Study, kind: Kind, base: Document) -> None:
+    """Refuses goals and metrics that no row will have. Raises ContradictionError.
+
+    What metrics there are is known from a plan only: where a name is no goal, the heuristic makes one.
+    """
+    goals = [goal.name for goal in kind.goals(base)]
+    try:
+        check_names(study, goals, ())
+    except ContradictionError:
+        plan = kind.part("heuristic").heuristic(base, study.seed, HEURISTIC_S)
+        if plan is not None:
+            check_names(study, goals, list(kind.verify(base, plan).metrics))
 
 
 def refused(error: ContradictionError) -> InvalidError:

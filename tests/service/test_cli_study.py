@@ -106,7 +106,7 @@ def test_asks_are_answered_once_and_shown(tmp_path: Path) -> None:
     asks = [
         {"ask": "sweep", "axis": "hours"},
         {"ask": "target", "axis": "hours", "metric": "objective", "at_least": 20},
-        {"ask": "target", "axis": "hours", "metric": "no_such", "at_least": 20},
+        {"ask": "pareto", "first": "objective", "second": "columns"},  # a metric, which is no goal
     ]
     file, out = put(tmp_path, STUDY | {"asks": asks}), tmp_path / "out"
     told = json.loads(run("run", file, "--engine", "here", "--out", str(out), "--json").stdout)
@@ -116,7 +116,7 @@ def test_asks_are_answered_once_and_shown(tmp_path: Path) -> None:
     assert target["answer"]["value"] == 10.0
     assert target["answer"]["proved"] is True
     assert wrong["answer"] is None
-    assert "no_such" in wrong["failure"]
+    assert "columns" in wrong["failure"]
     before = (out / "asks.json").stat().st_mtime_ns
     again = json.loads(run("run", file, "--engine", "here", "--out", str(out), "--json").stdout)
     assert again["asks"] == told["asks"]
@@ -212,6 +212,11 @@ def test_an_unknown_metric_names_the_near_one(ran: Path) -> None:
         ({"base": {"problem": {"sense": "maximise"}}}, "/base/problem"),
         ({"base": {"problem_id": "x"}}, "/base/problem_id"),
         ({"asks": [{"ask": "sweep", "axis": "other"}]}, "/asks/0"),
+        (
+            {"gates": [{"metric": "objectiv", "at_most": 1}]},
+            "/gates/0/metric: there is no goal or metric 'objectiv'; did you mean 'objective'?",
+        ),
+        ({"metrics": ["nonsense"]}, "/metrics/0"),
         (
             {"axes": [AXIS | {"values": None, "range": {"least": 0, "most": 1, "steps": 100_000}, "name": f"a{n}"} for n in range(2)]},
             "axes",

@@ -163,6 +163,7 @@ def test_the_base_may_be_a_kept_problem_also_one_of_a_study(house: House) -> Non
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("file", document(base={"file": "base.json"}), "/base/file", "base_file"),
     ("asks", document(asks=[{"ask": "sweep", "axis": "most"}]), "/asks", "asks_not_served"),
+    ("metric", document(gates=[{"metric": "objectiv", "at_most": 1}]), "/gates/0/metric", "unknown_metric"),
     ("kind", document(kind="nothing"), "/kind", "unknown_kind"),
     ("other kind", document(base={"problem_id": "prob_" + 32 * "0"}), "/base/problem_id", "problem_not_found"),
     ("broken base", document(base={"problem": program() | {"sense": "sideways"}}), "/base/problem/sense", "enum"),
