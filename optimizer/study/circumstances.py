@@ -160,11 +160,16 @@ def _surely(best: Choice, other: Choice, goal: GoalCertificate) -> bool:
 # ---------------------------------------------------------------- in words
 
 
+def _unit(goal: GoalCertificate) -> str:
+    """The unit, unless the goal's name says it already: placed_value."""
+    return "" if goal.unit.lower() in goal.name.split("_") else goal.unit
+
+
 def _told(found: Sequence[Choice], best: Choice | None, goal: GoalCertificate, *, certain: bool, gated: bool) -> str:
     if best is None:
         return " ".join(["No choice can be recommended for every circumstance.", *_troubles(found)])
     cost = f", for {value_text(best.spend_usd, 'USD')}" if best.spend_usd else ""
-    worst = f"{value_text(best.worst_plan or 0.0, goal.unit)}{f', at {best.worst_at}' if best.worst_at else ''}"
+    worst = f"{value_text(best.worst_plan or 0.0, _unit(goal))}{f', at {best.worst_at}' if best.worst_at else ''}"
     parts = [f"Take {best.label}{cost}: over {best.count} circumstances its {goal.name} is at worst {worst}."]
     rivals = [one for one in found if one is not best and not _out(one)]
     if rivals:
@@ -198,8 +203,8 @@ def _spread(
     known = [(one, value, span) for one in grouped for value, span in [mean_value(one, goal.name)] if value is not None]
     low, high = min(known, key=lambda each: each[1]), max(known, key=lambda each: each[1])
     said = (
-        f"{lead}: over {len(grouped)} circumstances {goal.name} goes from {value_text(low[1], goal.unit)}"
-        f" ({low[0].label}) to {value_text(high[1], goal.unit)} ({high[0].label})."
+        f"{lead}: over {len(grouped)} circumstances {goal.name} goes from {value_text(low[1], _unit(goal))}"
+        f" ({low[0].label}) to {value_text(high[1], _unit(goal))} ({high[0].label})."
     )
     parts = [said]
     spans = [span for _, _, span in known if span is not None]
@@ -210,7 +215,7 @@ def _spread(
             else Interval(max(span.low for span in spans), max(span.high for span in spans))
         )
         ends = figure(worst.low, DIGITS), figure(worst.high, DIGITS)
-        parts.append(f"The worst optimum is {' to '.join(dict.fromkeys(ends))}{f' {goal.unit}' if goal.unit else ''} (certain).")
+        parts.append(f"The worst optimum is {' to '.join(dict.fromkeys(ends))}{f' {_unit(goal)}' if _unit(goal) else ''} (certain).")
     parts += _driver(table, goal, drawn)
     infeasible = [one.label for one in grouped if any(row.row.outcome == "infeasible" for row in one.rows.values())]
     parts += [f"No plan exists (proved) at {_names(infeasible)}."] if infeasible else []
@@ -231,7 +236,7 @@ def _driver(table: Sequence[Answered], goal: GoalCertificate, drawn: Collection[
     if len(swings) < max(2, len(effects)):  # nothing to compare with, or one whose levels do not repeat might move it more
         return []
     axis = max(swings, key=lambda name: swings[name])
-    return [f"On average {axis} moves it most, by {value_text(swings[axis], goal.unit)} of the plans found."]
+    return [f"On average {axis} moves it most, by {value_text(swings[axis], _unit(goal))} of the plans found."]
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -210,7 +210,7 @@ class _Case:
         if spare.low >= -SLACK * max(1.0, limits.least_size):
             return self.made(Standing.passed, f"{self.metric} of {self.label} {self.condition.text} (certain).", spare=spare)
         if spare.high < -_most_slack(limits):
-            miss = value_text(-spare.high, own.unit, towards=-1)
+            miss = value_text(_round_number(-spare.high, limits), own.unit, towards=-1)
             text = f"No plan of {self.label} keeps it: that {self.metric} {self.condition.text} is missed by at least {miss} (certain)."
             return self.made(Standing.failed, text, spare=spare)
         text = f"Undecided for {self.label} at these limits. {self._would_decide(own, reference, limits)}"
@@ -262,6 +262,12 @@ def _is_goal(metric: str, goals: set[str], one: Answered) -> bool:
 
 def _most_slack(limits: Interval) -> float:
     return SLACK * max(1.0, abs(limits.low), abs(limits.high))
+
+
+def _round_number(miss: float, limits: Interval) -> float:
+    """The number of four digits that it is but for what its end was moved outwards for rounding; else itself."""
+    near = float(f"{miss:.4g}")
+    return near if abs(near - miss) <= 2 * _most_slack(limits) else miss
 
 
 def _settles(own: Known, to: float, label: str, *, down: bool, word: str) -> str:
