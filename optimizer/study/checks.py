@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optimizer.study.schema import Axis, Gate, Study
     from optimizer.study.schema_edits import Edit
 
+LOST_STATES = ("drained", "cordoned")  # of nodes
 SPEND = "spend_usd"  # the metric that every study has
 
 
@@ -29,6 +30,44 @@ def errors(study: Study) -> list[Warned]:
         *_of_gates(study),
         *_of_asks(study),
     ]
+
+
+def hints(study: Study) -> list[Warned]:
+    """What is legal, and often not what was meant: chance drawn once only, circumstances compared as if they were chosen."""
+    found = []
+    chance = [axis.name for axis in study.axes if axis.draw is not None or _picks(axis)]
+    if chance and study.replicates == 1 and study.combine.how != "latin_hypercube":
+        detail = (
+            f"chance ({', '.join(chance)}) is drawn once, so what is found holds for this draw; several replicates tell how much it matters"
+        )
+        found.append(Warned("/replicates", "drawn_once", detail))
+    for index, axis in enumerate(study.axes):
+        if axis.chosen is None and axis.is_chosen and _loses(axis):
+            detail = (
+                f"axis '{axis.name}' takes something away: if that is a loss and no choice, say chosen: false, and it is never recommended"
+            )
+            found.append(Warned(f"/axes/{index}/chosen", "maybe_a_circumstance", detail))
+    named = study.baseline or {}
+    fixed = [axis for axis in study.axes if not axis.is_chosen and axis.draw is None and axes.size(axis) == 1 and axis.name not in named]
+    if fixed and any(axis.is_chosen for axis in study.axes):
+        detail = (
+            f"the baseline is without '{fixed[0].name}', which all other scenarios have: every difference mixes both;"
+            f" name its value in the baseline"
+        )
+        found.append(Warned("/baseline", "baseline_without_circumstance", detail))
+    return found
+
+
+def _edits_of(axis: Axis) -> list[Edit]:
+    return [*axis.edits, *(edit for option in axis.options or () for edit in option.edits)]
+
+
+def _picks(axis: Axis) -> bool:
+    return any(getattr(edit, "pick", None) is not None for edit in _edits_of(axis))
+
+
+def _loses(axis: Axis) -> bool:
+    return any(edit.op == "remove" or (edit.op == "set" and edit.to in LOST_STATES) for edit in _edits_of(axis))
 
 
 def check_names(study: Study, goal_names: Sequence[str], metric_names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from optimizer.study.advice import Advice, advise
+from optimizer.study.differences import TOLERANCE
 from optimizer.study.effects import main_effects
 from optimizer.study.gates import Standing, judged
 from optimizer.study.intervals import MAXIMISE, Interval
@@ -40,6 +41,7 @@ class Choice:
     label: str
     spend_usd: float
     count: int
+    replicates: int
     worst: Interval | None
     worst_plan: float | None
     worst_at: str
@@ -65,7 +67,8 @@ def advised(table: Sequence[Answered], gates: Sequence[Gate] = (), *, drawn: Col
         return replace(made, best=None, certain=False, tied=(), per_dollar=(), next_steps=(), paragraph=told)
     found = choices(grouped, goal, results, chosen)
     best = _best(found, goal)
-    certain = best is not None and all(_surely(best, one, goal) for one in found if one is not best and not _out(one))
+    rivals = [one for one in found if one is not best and not _out(one)]
+    certain = best is not None and all(_surely(best, one, goal) or _equal(best, one) for one in rivals)
     return replace(
         made,
         best=None if best is None else best.label,
@@ -73,7 +76,7 @@ def advised(table: Sequence[Answered], gates: Sequence[Gate] = (), *, drawn: Col
         tied=(),
         per_dollar=(),
         next_steps=(),
-        paragraph=_told(found, best, goal, certain=certain, gated=bool(gates)),
+        paragraph=_told(found, best, goal, gated=bool(gates)),
     )
 
 
@@ -126,6 +129,7 @@ def _choice(label: str, own: Sequence[Combination], goal: GoalCertificate, resul
         label,
         own[0].spend_usd,
         len(own),
+        max(len(one.rows) for one in own),
         worst,
         None if at is None else at[1],
         "" if at is None else _circumstance(at[0].values, chosen),
@@ -157,6 +161,14 @@ def _surely(best: Choice, other: Choice, goal: GoalCertificate) -> bool:
     return best.worst.low >= other.worst.high if goal.sense == MAXIMISE else best.worst.high <= other.worst.low
 
 
+def _equal(one: Choice, other: Choice) -> bool:
+    """Whether both are certainly as good at their worst."""
+    if one.worst is None or other.worst is None:
+        return False
+    apart = one.worst - other.worst
+    return max(-apart.low, apart.high) <= TOLERANCE * max(1.0, one.worst.least_size)
+
+
 # ---------------------------------------------------------------- in words
 
 
@@ -165,15 +177,19 @@ def _unit(goal: GoalCertificate) -> str:
     return "" if goal.unit.lower() in goal.name.split("_") else goal.unit
 
 
-def _told(found: Sequence[Choice], best: Choice | None, goal: GoalCertificate, *, certain: bool, gated: bool) -> str:
+def _told(found: Sequence[Choice], best: Choice | None, goal: GoalCertificate, *, gated: bool) -> str:
     if best is None:
         return " ".join(["No choice can be recommended for every circumstance.", *_troubles(found)])
     cost = f", for {value_text(best.spend_usd, 'USD')}" if best.spend_usd else ""
     worst = f"{value_text(best.worst_plan or 0.0, _unit(goal))}{f', at {best.worst_at}' if best.worst_at else ''}"
-    parts = [f"Take {best.label}{cost}: over {best.count} circumstances its {goal.name} is at worst {worst}."]
+    each = f", each in the mean of {best.replicates} replicates" if best.replicates > 1 else ""
+    parts = [f"Take {best.label}{cost}: over {best.count} circumstances{each} its {goal.name} is at worst {worst}."]
+    if not any(one.spend_usd == 0 for one in found):
+        parts.append("To take nothing was not asked in these circumstances: add a choice without edits to compare with.")
     rivals = [one for one in found if one is not best and not _out(one)]
     if rivals:
-        parts.append("No other choice is as good at its worst (certain)." if certain else _rivals(best, rivals, goal))
+        alone = all(_surely(best, one, goal) and not _equal(best, one) for one in rivals)
+        parts.append("No other choice is as good at its worst (certain)." if alone else _rivals(best, rivals, goal))
     if gated:
         still = f", and {joined(list(best.open_gates))} is undecided in some" if best.open_gates else ""
         parts.append(f"It fails no gate in any circumstance{still}.")
@@ -181,8 +197,10 @@ def _told(found: Sequence[Choice], best: Choice | None, goal: GoalCertificate, *
 
 
 def _rivals(best: Choice, rivals: Sequence[Choice], goal: GoalCertificate) -> str:
-    names = [one.label for one in rivals if not _surely(best, one, goal)]
-    return f"{_names(names)} may be as good at its worst: not distinguishable at these limits."
+    equal = [one.label for one in rivals if _equal(best, one)]
+    names = [one.label for one in rivals if one.label not in equal and not _surely(best, one, goal)]
+    told = [f"{_names(equal)} {'is' if len(equal) == 1 else 'are'} as good at its worst, within the tolerance (certain)."] if equal else []
+    return " ".join(told + ([f"{_names(names)} may be as good at its worst: not distinguishable at these limits."] if names else []))
 
 
 def _troubles(found: Sequence[Choice]) -> list[str]:

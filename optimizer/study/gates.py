@@ -68,8 +68,9 @@ def judged(gates: Sequence[Gate], table: Sequence[Answered], axes: Sequence[Axis
     """
     baselines = {one.scenario.replicate: one for one in table if one.scenario.is_baseline}
     goals = {goal.name for one in table for goal in one.row.goals}
+    numbered = any(one.scenario.replicate for one in table)
     return tuple(
-        _Case(gate_name(gate), gate.metric, condition, one, baselines.get(one.scenario.replicate)).judged(goals)
+        _Case(gate_name(gate), gate.metric, condition, one, baselines.get(one.scenario.replicate), numbered).judged(goals)
         for gate in gates
         for one in table
         if concerns(gate, one.scenario, axes)
@@ -168,10 +169,12 @@ class _Case:
     condition: _Condition
     one: Answered
     base: Answered | None
+    numbered: bool
 
     @property
     def label(self) -> str:
-        return self.one.scenario.label
+        """With the replicate, where there are several."""
+        return f"{self.one.scenario.label} #{self.one.scenario.replicate}" if self.numbered else self.one.scenario.label
 
     def made(self, standing: Standing, text: str, *, proved: bool = True, spare: Interval | None = None) -> Judged:
         scenario = self.one.scenario
@@ -211,7 +214,10 @@ class _Case:
             return self.made(Standing.passed, f"{self.metric} of {self.label} {self.condition.text} (certain).", spare=spare)
         if spare.high < -_most_slack(limits):
             miss = value_text(_round_number(-spare.high, limits), own.unit, towards=-1)
-            text = f"No plan of {self.label} keeps it: that {self.metric} {self.condition.text} is missed by at least {miss} (certain)."
+            which = (
+                f"No plan of {self.label} keeps it" if not own.before else f"No plan of {self.label} that is best in {own.before} keeps it"
+            )
+            text = f"{which}: that {self.metric} {self.condition.text} is missed by {miss} or more (certain)."
             return self.made(Standing.failed, text, spare=spare)
         text = f"Undecided for {self.label} at these limits. {self._would_decide(own, reference, limits)}"
         return self.made(Standing.undecided, text, spare=spare)

@@ -154,6 +154,7 @@ class Known:
     open_goal: str = ""
     stop_reason: str | None = None
     why: str = ""
+    before: str = ""  # the goals before, in words: plans that are not best in those may be better in this one
 
     @property
     def gap(self) -> float:
@@ -203,6 +204,7 @@ def _certified(row: Row, found: GoalCertificate) -> Known:
         open_goal="" if opened is None else row.goals[opened].name,
         stop_reason=row.stop_reason,
         why=why,
+        before=" and ".join(goal.name for goal in row.goals[: row.goals.index(found)]),
     )
 
 

@@ -12,6 +12,7 @@ from models.contract import ContradictionError, Warned
 from models.garbage import collection_paused
 from optimizer.study import axes, draws, overlaps
 from optimizer.study.changes import applied
+from optimizer.study.checks import hints
 from optimizer.study.edits import Dice, EditError, Ground, Move, has_value, moves, places_have_value
 from optimizer.study.overlay import BY_POINTER, combined
 from optimizer.study.pointers import PlaceError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from optimizer.study.axes import Choice
     from optimizer.study.schema import Axis, Study
 
-__all__ = ["applied", "expanded", "warned"]
+__all__ = ["applied", "expanded", "expanded_and_warned", "warned"]
 
 MOST_CHANGES = 20_000_000  # of all scenarios together: they are held in memory
 MOST_TRIED = 8  # values of a range or draws that are tried alone on the base problem, the ends among them
@@ -47,7 +48,14 @@ def expanded(study: Study, base: Document) -> tuple[Scenario, ...]:
 
 def warned(study: Study, base: Document) -> tuple[Warned, ...]:
     """What is legal but suspicious, with its place in the study file. Raises ContradictionError as ``expanded``."""
-    return tuple(_Expansion(study, base).warnings)
+    return (*hints(study), *_Expansion(study, base).warnings)
+
+
+def expanded_and_warned(study: Study, base: Document) -> tuple[tuple[Scenario, ...], tuple[Warned, ...]]:
+    """Both from one look at the base problem."""
+    with collection_paused():
+        expansion = _Expansion(study, base)
+        return tuple(expansion.scenarios()), (*hints(study), *expansion.warnings)
 
 
 class _Line:

@@ -157,7 +157,7 @@ async def validate_study(request: Request, caller: Annotated[Caller, Depends(rea
     empty: dict[str, Any] = {"schema_version": VERSION, "valid": False, "scenarios": None, "runs": None, "errors": [], "warnings": []}
     service = service_of(request)
     try:
-        found = await read_study(service, caller.tenant, await request.body(), thorough=True)
+        found = await read_study(service, caller.tenant, await request.body())
         made = await new_study(service, caller.tenant, found, USUAL_PRIORITY)
     except Unprocessable as error:
         if not error.errors:

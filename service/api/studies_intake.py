@@ -70,11 +70,11 @@ def refuse_high_priority(service: Service, caller: Caller, priority: int) -> Non
         raise refused([Finding("/query/priority", "above_limit", detail)])
 
 
-async def read_study(service: Service, tenant: str, data: bytes, *, thorough: bool = False) -> dict[str, Any]:
+async def read_study(service: Service, tenant: str, data: bytes) -> dict[str, Any]:
     """What ``service.api.studies_tasks.read_study`` says of a body. Raises BadRequest, Unprocessable, TooLarge, Unavailable."""
     settings = service.settings
     most = min(settings.most_scenarios, settings.tenant_queue_limit, settings.queue_limit)
-    payload: dict[str, Any] = {"data": data, "base": None, "most": most, "thorough": thorough}
+    payload: dict[str, Any] = {"data": data, "base": None, "most": most}
     ask = partial(service.helped, TASK, deadline_s=READING_S, what="reading the study", question=True)
     found = await ask(payload)
     if "needs" in found:

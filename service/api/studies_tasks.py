@@ -15,14 +15,14 @@ from models.garbage import collection_paused
 from optimizer.result import GoalCertificate, finite
 from optimizer.study.rows import Change, Row, Scenario, scenario_key
 from optimizer.study.run import Table, limits_of
-from optimizer.study.scenarios import expanded, warned
+from optimizer.study.scenarios import expanded_and_warned
 from optimizer.study.schema import Base, Study
 from optimizer.study.schema import read as read_document
 from optimizer.study.shelf import base_hash, product_version
 from optimizer.study.shelf import canonical as canonical_base
 from service.documents.complaints import InvalidError, below
 from service.documents.json_text import strictly_loaded
-from service.documents.problems import MOST_INLINE_BYTES, canonical, problem_id, told
+from service.documents.problems import canonical, problem_id, told
 from service.documents.reading import validated
 from service.documents.study import names_checked
 from service.runs import derived
@@ -43,9 +43,8 @@ BOUND_PERCENT = "bound_percent"  # a figure of the service's own, in no table
 
 
 def read_study(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """A study in a request: {data, base, most, thorough}; ``base`` is the body of the problem that it names, None where not known yet.
+    """A study in a request: {data, base, most}; ``base`` is the body of the problem that it names, None where not known yet.
 
-    ``thorough``: look for what is suspicious also in a large base problem, where that takes as long as all the rest.
     {"needs": the id of that problem}, {"errors"}, or {study, name, title, kind, base: {body, warnings}, scenarios, count, questions,
     given, warnings}: ``study`` is the document with its base by id, ``scenarios`` JSON, ``questions`` {key, seed, changes, problem_id} with
     their key under the limits of the study, ``given`` its limits.
@@ -55,7 +54,7 @@ def read_study(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -
         if study.base.problem_id is not None and payload["base"] is None:
             return {"needs": study.base.problem_id, "kind": study.kind}
         with collection_paused():
-            return _read(study, payload["base"], payload["most"], thorough=payload["thorough"])
+            return _read(study, payload["base"], payload["most"])
     except InvalidError as error:
         return {"errors": told(error.findings)}
     except ContradictionError as error:
@@ -78,11 +77,11 @@ def _study(data: bytes) -> Study:
     return study
 
 
-def _read(study: Study, body: bytes | None, most: int, *, thorough: bool) -> dict[str, Any]:
+def _read(study: Study, body: bytes | None, most: int) -> dict[str, Any]:
     kind = kinds()[study.kind]
     base = _base(kind, study, body)
     names_checked(study, kind, base)
-    scenarios = expanded(study, base)
+    scenarios, warnings = expanded_and_warned(study, base)
     if len(scenarios) > most:
         detail = (
             f"the study has {len(scenarios):,} scenarios, and one may have {most:,} here; take fewer values or samples, or ask in parts"
@@ -107,7 +106,7 @@ def _read(study: Study, body: bytes | None, most: int, *, thorough: bool) -> dic
         "questions": questions,
         "given": study.limits.model_dump(),
         "limits_set": sorted(study.limits.model_fields_set),
-        "warnings": told(warned(study, base)) if thorough or len(kept["body"]) <= MOST_INLINE_BYTES else [],
+        "warnings": told(warnings),
     }
 
 
@@ -282,10 +281,8 @@ def _parquet(table: Table, _answers: object) -> bytes:
 def _report(table: Table, answers: Sequence[Mapping[str, Any]]) -> bytes:
     from service.report.study import render_study
 
-    page = render_study(table)
-    for answer in answers:  # the page links to the files of a study's folder
-        page = page.replace(f"plans/{answer['key']}.json.z", f"/v1/runs/{answer['run']}/plan")
-    return page.encode()
+    runs = {answer["key"]: answer["run"] for answer in answers}
+    return render_study(table, plan_at=lambda row: f"/v1/runs/{runs[row.key]}/plan" if row.key in runs else "").encode()
 
 
 def _charts(table: Table, _answers: object) -> bytes:

@@ -56,6 +56,8 @@ def run(
     if workers is not None and engine in (EngineName.here, EngineName.batch):
         raise BadInputError(f"--workers: --engine {engine} has one process; leave it out, or take --engine local")
     found = load_study(file)
+    for warning in found.warnings:
+        complain(f"warning: {warning.pointer}: {warning.detail}")
     folder = Path(out if out is not None else f"{found.study.name}.study")
     made = chosen(engine, workers, address)
     whole = solved(found, folder, made, workers=workers or at_once(engine), resume=resume, again=again, bar=not as_json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from models import catalogue
 from models.contract import ContradictionError
 from optimizer.study.checks import check_names
-from optimizer.study.scenarios import expanded
+from optimizer.study.scenarios import expanded_and_warned
 from optimizer.study.schema import Study
 from service.documents.complaints import InvalidError, Mistake, below
 from service.documents.errors import BadInputError
@@ -19,7 +19,7 @@ from service.documents.reading import Text, parse, validated
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.contract import Kind
+    from models.contract import Kind, Warned
     from models.vocabulary import Document
     from optimizer.study.rows import Scenario
 
@@ -34,6 +34,7 @@ class ReadStudy:
     kind: Kind
     base: Document
     scenarios: tuple[Scenario, ...]
+    warnings: tuple[Warned, ...] = ()
 
 
 def read_study(text: Text, folder: Path, read: Callable[[str], Text], stored: Callable[[Kind, str], Document] | None = None) -> ReadStudy:
@@ -49,10 +50,10 @@ def read_study(text: Text, folder: Path, read: Callable[[str], Text], stored: Ca
     base = _base(study, kind, text.name, folder, read, stored)
     try:
         names_checked(study, kind, base)
-        scenarios = expanded(study, base)
+        scenarios, warnings = expanded_and_warned(study, base)
     except ContradictionError as error:
         raise BadInputError(f"{text.name}: {refused(error)}") from None
-    return ReadStudy(study, kind, base, scenarios)
+    return ReadStudy(study, kind, base, scenarios, warnings)
 
 
 def names_checked(study: Study, kind: Kind, base: Document) -> None:

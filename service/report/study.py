@@ -59,9 +59,9 @@ class Line:
     plan: str
 
 
-def in_folder(row: Row) -> str:
-    """Where the plan of a row lies, seen from the folder of its study."""
-    return f"plans/{row.key}.json.z"
+def in_folder(_row: Row) -> str:
+    """In the folder of its study a plan is deflated, which no browser shows: a command prints it."""
+    return ""
 
 
 def render_study(

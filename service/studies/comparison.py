@@ -122,7 +122,8 @@ def compared(a: Chosen, b: Chosen, metric: str | None = None) -> Comparison:
 
 
 def _is(one: Combination, line: Answered, name: str) -> bool:
-    return name in (line.scenario.id, line.scenario.label, one.label)
+    number = f" #{line.scenario.replicate}"  # as tables have it
+    return name.removesuffix(number) in (line.scenario.id, line.scenario.label, one.label)
 
 
 def _place(label: str, one: Answered, *, by_label: bool) -> tuple[str, int]:

@@ -165,6 +165,15 @@ def test_one_scenario_is_compared_with_all(ran: Path) -> None:
     assert found["counts"] == {"better": 1, "worse": 1, "equal_within": 1}
 
 
+def test_one_replicate_is_named_as_in_the_table(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("run", put(tmp_path, STUDY | {"replicates": 2}), "--engine", "here", "--out", str(out))
+    both = json.loads(run("compare", f"{out}::hours=6", f"{out}::hours=14", "--json").stdout)
+    assert len(both["differences"]) == 2
+    one = json.loads(run("compare", f"{out}::hours=6 #1", f"{out}::hours=14 #1", "--json").stdout)
+    assert len(one["differences"]) == 1
+
+
 def test_two_studies_are_compared_by_name(ran: Path, tmp_path: Path) -> None:
     dearer = json.loads(json.dumps(PROGRAM))
     dearer["columns"]["cost"] = [2.0, 2.0]

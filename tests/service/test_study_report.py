@@ -120,7 +120,9 @@ def test_everything_is_said() -> None:
     assert "better by 14.2% to 20.1%" in page  # 12 against 10 to 10.5, ends moved outwards
     assert "not distinguishable" in page
     assert "worse by" in page
-    assert 'href="plans/k2.json.z"' in page
+    assert "<code>a=2</code>" in page  # by which `study plan` prints it
+    linked = render_study(table(SMALL), plan_at=lambda one: f"/plans/{one.key}")
+    assert 'href="/plans/k2"' in linked
     assert "no loss" in page
     assert "1 failed" in page
     tags = re.findall(r'<tr[^>]*><th scope="row">([^<]+)<.*?<span class="tag (\w+)">(passed|failed|undecided)</span>', page)

@@ -67,7 +67,7 @@ def test_absolute_limits_hold_for_the_baseline_too() -> None:
         ("B-0", "at_least", "passed"),
         ("B-0", "at_most", "failed"),
     ]
-    assert results[0].text == "No plan of x=0 keeps it: that value is at least 5 is missed by at least 1 (certain)."
+    assert results[0].text == "No plan of x=0 keeps it: that value is at least 5 is missed by 1 or more (certain)."
 
 
 def test_what_would_decide_a_gate() -> None:

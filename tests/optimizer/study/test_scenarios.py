@@ -183,7 +183,17 @@ def test_scales_of_two_axes_multiply_and_round_once() -> None:
     assert applied(BASE, expanded(then, BASE)[1].changes).jobs[0].value == 4.5
     assert [one.pointer for one in warned(then, BASE)] == ["/axes/1"]
     assert "in this order" in warned(study(scale("a", 2), scale("b", 1, op="add")), BASE)[0].detail
-    assert warned(study(BUY, LOSE, GROWTH), BASE) == ()
+    assert warned(study(BUY, LOSE | {"chosen": False}, GROWTH, replicates=3), BASE) == ()
+
+
+def test_what_is_often_not_meant_is_told() -> None:
+    codes = [(one.pointer, one.code) for one in warned(study(BUY, LOSE, GROWTH), BASE)]
+    assert codes == [("/replicates", "drawn_once"), ("/axes/1/chosen", "maybe_a_circumstance")]
+    one_loss = FAIL | {"values": [1]}
+    (told,) = warned(study(BUY, one_loss, replicates=2), BASE)
+    assert (told.pointer, told.code) == ("/baseline", "baseline_without_circumstance")
+    assert warned(study(BUY, one_loss, replicates=2, baseline={"fail": 1}), BASE) == ()
+    assert warned(study(one_loss, replicates=2), BASE) == ()  # nothing is chosen
     idle = {"name": "idle", "values": ["ready"], "edits": [{"at": "/nodes/0/state", "to": "$value"}]}
     assert [(one.pointer, one.code) for one in warned(study(BUY, idle), BASE)] == [("/axes/1", "changes_nothing")]
 
