@@ -26,6 +26,8 @@ DIGITS = 12  # of a drawn value: the last bits of log and exp differ between mac
 LEAST_PROBABILITY = 1e-6  # between the ends of a cut distribution: below it what is drawn is rounding error
 MOST_MEAN = 1e6  # of a Poisson distribution
 UNCUT = ("uniform", "triangular", "bernoulli")  # their ends are parameters, or they have none
+LEAST_SHARE, MOST_SHARE = 1e-300, 1.0 - 2.0**-53  # the ends of a distribution that is cut far out would be 0 and 1
+SURE = 9.0  # exp(-exp(9)) is no double
 LARGEST_SEED = 2**31  # of a solver, exclusive
 
 _NORMAL = NormalDist()
@@ -76,7 +78,8 @@ def quantile(draw: Draw, u: float) -> float:
     to the end, where it would pile up).
     """
     start, end = _between(draw)
-    value = _rounded(_inverse(draw, u if (start, end) == (0.0, 1.0) else start + u * (end - start)))
+    share = u if (start, end) == (0.0, 1.0) else start + u * (end - start)
+    value = _rounded(_inverse(draw, min(max(share, LEAST_SHARE), MOST_SHARE)))
     least = -math.inf if draw.least is None else draw.least
     return min(max(value, least), math.inf if draw.most is None else draw.most)  # against rounding
 
@@ -154,7 +157,8 @@ def _cumulative(draw: Draw, value: float) -> float:
         case "exponential":
             return -math.expm1(-max(value, 0.0) / _given(draw.mean))
         case "weibull":
-            return -math.expm1(-((max(value, 0.0) / _given(draw.scale)) ** _given(draw.shape)))
+            times = math.log(value / _given(draw.scale)) * _given(draw.shape) if value > 0 else -math.inf
+            return -math.expm1(-math.exp(min(times, SURE)))
         case "poisson":
             first, table = _poisson(_given(draw.mean))
             position = math.floor(value) - first

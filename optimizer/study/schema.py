@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_SCENARIOS = 100_000
 MOST_REPLICATES = 10_000
+SIZES = ("mean", "deviation", "least", "most", "mode", "scale")  # parameters of draws
+LEAST_SIZE, MOST_SIZE = 1e-15, 1e15
 
 
 class Range(Document):
@@ -56,7 +58,7 @@ class Draw(Document):
     least: Number | None = Field(default=None, description="uniform, triangular: the end; else no value below is drawn.")
     most: Number | None = Field(default=None, description="uniform, triangular: the end; else no value above is drawn.")
     mode: Number | None = Field(default=None, description="triangular.")
-    shape: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(default=None, description="weibull.")
+    shape: Annotated[float, Field(ge=0.1, le=1_000)] | None = Field(default=None, description="weibull.")
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(default=None, description="weibull.")
     whole: bool = Field(default=False, description="Round to a whole number.")
 
@@ -88,9 +90,16 @@ class Draw(Document):
         )
         if fault := next((words for holds, words in faults if holds), ""):
             return fault
+        if outside := next((name for name in SIZES if not _is_sized(getattr(self, name))), ""):
+            return f"{outside} is 0, or in size from {LEAST_SIZE:g} to {MOST_SIZE:g}, not {getattr(self, outside):g}"
         if cut and probability_inside(self) < LEAST_PROBABILITY:
             return f"a {what} draw is almost never between least {least:g} and most {most:g}; move them nearer to its middle"
         return ""
+
+
+def _is_sized(value: float | None) -> bool:
+    """Whether products and powers of a parameter can be told from 0 and from infinity."""
+    return value is None or value == 0 or LEAST_SIZE <= abs(value) <= MOST_SIZE
 
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {

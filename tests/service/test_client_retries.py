@@ -425,7 +425,7 @@ def test_both_clients_can_do_the_same() -> None:
         return {name: list(inspect.signature(getattr(kind, name)).parameters) for name in names}
 
     assert public(Client) == public(AsyncClient)
-    assert len(public(Client)) == 23
+    assert len(public(Client)) == 26
 
 
 def test_the_client_loads_no_solver_and_no_server() -> None:

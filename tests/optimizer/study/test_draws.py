@@ -161,3 +161,22 @@ def test_each_place_is_picked_as_often_as_any_other() -> None:
     assert stats.chisquare(first).pvalue > 0.001
     counts = [len(draws.below(keys, 0.2, 0, "fail", replicate)) for replicate in range(2_000)]
     assert np.mean(counts) == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"distribution": "weibull", "scale": 2.2e-16, "least": 5e16, "shape": 4.5e307},
+        {"distribution": "weibull", "scale": 1e-15, "most": 1e15, "shape": 2_000.0},
+        {"distribution": "lognormal", "mean": 1e-300, "deviation": 1.0},
+        {"distribution": "normal", "mean": 1e300, "deviation": 1.0},
+    ],
+)
+def test_parameters_that_no_double_can_carry_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"in size from|less than or equal"):
+        Draw.model_validate(fields)
+
+
+def test_a_weibull_draw_of_a_steep_shape_keeps_to_its_scale() -> None:
+    steep = Draw.model_validate({"distribution": "weibull", "scale": 1e-15, "shape": 1_000.0, "most": 1e15})
+    assert draws.quantile(steep, 0.5) == pytest.approx(1e-15, rel=1e-2)

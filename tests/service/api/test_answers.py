@@ -68,7 +68,7 @@ def test_a_run_that_never_began_has_no_figures(house: House) -> None:
 def test_every_link_of_a_run_leads_somewhere(house: House) -> None:
     run = house.run()
     known = house.get("/openapi.json").json()["paths"]
-    there = {path.format(run_id=run["id"], problem_id=run["problem_id"], kind="placement", view="") for path in known}
+    there = {path.format(run_id=run["id"], problem_id=run["problem_id"], kind="placement", view="", study_id="") for path in known}
     assert set(run["links"].values()) <= there
     assert {"metrics", "trace", "sensitivity", "plan"} <= set(run["links"])
 

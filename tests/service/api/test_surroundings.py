@@ -133,6 +133,15 @@ def key(house: House, tenant: str, *scopes: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
+NAMED = {
+    "kind": "placement",
+    "run_id": "run_0123456789abcdef01234567",
+    "problem_id": f"prob_{'0' * 32}",
+    "study_id": "study_0123456789abcdef01234567",
+    "view": "loads",
+}
+
+
 def test_no_answer_without_a_key(guarded: House) -> None:
     document = guarded.get("/openapi.json").json()
     asked = 0
@@ -140,7 +149,7 @@ def test_no_answer_without_a_key(guarded: House) -> None:
         for method in operations:
             if path in {"/healthz", "/readyz"}:
                 continue
-            there = path.format(kind="placement", run_id="run_0123456789abcdef01234567", problem_id=f"prob_{'0' * 32}", view="loads")
+            there = path.format(**NAMED)
             found = guarded.ask(method.upper(), there, content=b"{}", headers={"Content-Type": "application/json"})
             assert (found.status_code, found.json()["code"]) == (401, "key_required"), path
             assert found.headers["www-authenticate"].startswith("Bearer")
