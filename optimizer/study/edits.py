@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.vocabulary import Document
+from optimizer.merge_patch import merged
 from optimizer.study import draws
 from optimizer.study.axes import number_of, plain, text_of
 from optimizer.study.matching import Found, matched
@@ -285,19 +286,6 @@ def _patched(patch: Mapping[str, Any], there: Mapping[str, Any], path: Path, gro
             if fault := mismatch(old, new):
                 raise EditError(f"/patch{pointer(here)}", "wrong_type", fault)
             yield Move("set", here, merged(None, new))
-
-
-def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """The JSON merge patch of RFC 7396: objects are merged, null removes, anything else replaces. ``target`` is left as it is."""
-    if not isinstance(patch, dict):
-        return patch
-    found = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            found.pop(name, None)
-        else:
-            found[name] = merged(found.get(name), value)
-    return found
 
 
 # ---------------------------------------------------------------- the value of the axis

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field
 
 from models.vocabulary import Document
+from optimizer.merge_patch import merged
 from service.documents.complaints import MOST_FINDINGS, InvalidError, Mistake, below, pointer
 from service.documents.json_text import loaded, strictly_loaded
 from service.documents.reading import validated
@@ -98,19 +99,6 @@ def examples_of(kind: Kind) -> dict[str, dict[str, Any]]:
     if not kind.has("examples"):
         return {}
     return {name: as_object(example) for name, example in kind.part("examples").examples().items()}
-
-
-def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """The JSON merge patch of RFC 7396: objects are merged, null removes, anything else replaces. ``target`` is left as it is."""
-    if not isinstance(patch, dict):
-        return patch
-    found = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            found.pop(name, None)
-        else:
-            found[name] = merged(found.get(name), value)
-    return found
 
 
 def patched(kind: Kind, body: bytes, patch: bytes) -> dict[str, Any]:

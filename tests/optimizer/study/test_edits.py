@@ -13,8 +13,9 @@ from pydantic import Field, JsonValue
 
 from models.catalogue import kinds
 from models.vocabulary import Document
+from optimizer.merge_patch import merged
 from optimizer.study.changes import edited
-from optimizer.study.edits import Dice, EditError, Ground, Move, merged, moves
+from optimizer.study.edits import Dice, EditError, Ground, Move, moves
 from optimizer.study.overlay import combined
 from optimizer.study.pointers import at
 from optimizer.study.rows import Change

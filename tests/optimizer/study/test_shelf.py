@@ -203,6 +203,8 @@ def test_an_empty_folder_and_one_with_a_report_are_fine(folder: Path) -> None:
     Shelf.opened(folder, study(), base(), resume=True).close()
     (folder / "report.html").touch()
     Shelf.opened(folder, study(), base()).close()
+    assert Shelf.read(folder).study() == study()
+    assert (folder / "report.html").exists()
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '{"format": 99}', '{"format": 1, "kind": "no such", "base": "", "version": ""}'])

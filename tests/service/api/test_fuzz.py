@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import kinds
+from optimizer.merge_patch import merged
 from service.api.requests import REQUESTS, take_apart
 from service.documents import read_problem
 from service.documents.complaints import InvalidError
-from service.documents.problems import merged, patched
+from service.documents.problems import patched
 from service.errors import Finding
 from tests.service.api.house import example
 

@@ -10,10 +10,11 @@ import pytest
 
 from models.catalogue import kinds
 from models.vocabulary import Document
+from optimizer.merge_patch import merged
 from service.api import intake
 from service.api.examples import MPS
 from service.documents import problems as documents
-from service.documents.problems import merged, read_problem
+from service.documents.problems import read_problem
 from tests.service.api.house import House, example, problem
 
 PATCH = {"Content_Type": "application/merge-patch+json"}
