@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from optimizer.study.schema import Axis, Gate, Study
     from optimizer.study.schema_edits import Edit
 
-LOST_STATES = ("drained", "cordoned")  # of nodes
 SPEND = "spend_usd"  # the metric that every study has
 
 
@@ -67,7 +66,7 @@ def _picks(axis: Axis) -> bool:
 
 
 def _loses(axis: Axis) -> bool:
-    return any(edit.op == "remove" or (edit.op == "set" and edit.to in LOST_STATES) for edit in _edits_of(axis))
+    return any(edit.op == "remove" for edit in _edits_of(axis))
 
 
 def check_names(study: Study, goal_names: Sequence[str], metric_names: Sequence[str]) -> None:
