@@ -82,7 +82,7 @@ export WRITE_LOCK
 
 lock: $(STAMP) ## choose the newest allowed dependencies and write constraints.txt
 	@mkdir -p build
-	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,bench,torch,ray,postgres,otel]'
+	$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/lock.json -e '.[dev,bench,torch,ray,kubernetes,postgres,otel]'
 	$(BIN)/python -c "$$WRITE_LOCK"
 
 clean: ## remove the virtual environment and everything that was made
