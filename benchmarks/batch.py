@@ -84,7 +84,7 @@ def measure(chosen: str, target: Path) -> int:
 
     No file is ever overwritten.
     """
-    from benchmarks.run import save
+    from benchmarks.saving import save
 
     console = Console()
     names = [name.strip() for name in chosen.split(",") if name.strip()]

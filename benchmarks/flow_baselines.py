@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.flow.network import Network, Traffic, network_of, traffic_of
+from models.flow.network.arrays import Network, Traffic, network_of, traffic_of
 from models.flow.schema import FlowTable, Objective, PathChoice, Plan, Route, Use
 
 if TYPE_CHECKING:

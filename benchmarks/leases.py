@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.fairshare.division import division_of
-from models.fairshare.equal_split import equal_division
-from models.fairshare.leases import LeaseBook, Terms, plannable_gpus
-from models.fairshare.leases_targets import targets_from
+from models.fairshare.leases.book import LeaseBook, Terms, plannable_gpus
+from models.fairshare.leases.targets import targets_from
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.equal_split import equal_division
 from service.importers.gavel import Choice, import_gavel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.fairshare.division import Division
-    from models.fairshare.leases import LeaseRound
-    from models.fairshare.leases_targets import Targets
+    from models.fairshare.leases.book import LeaseRound
+    from models.fairshare.leases.targets import Targets
+    from models.fairshare.plans.division import Division
     from models.fairshare.schema import Job, Problem
 
 DATA = Path(__file__).resolve().parent / "data" / "gavel"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.lines import measure as measure_lines
 from benchmarks.measure import OURS
 from benchmarks.process import measured
+from benchmarks.saving import free_name, save
 from benchmarks.suite import Instance, UnknownNameError, kinds, known, suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SERVICE = "service"  # beside the kinds: the service itself ...
-BATCH = "batch"  # ... and linear programs solved together ...
-STUDIES = "studies"  # ... and what-if studies
+# Beside the kinds: promises of other rooms of the house, each module with its LINES, and linear programs solved together.
+TOPICS = {"service": "benchmarks.service.table", "studies": "benchmarks.studies"}
+BATCH = "batch"
 ONE_SECOND_S = 1.0
 ONE_SECOND_WALL_S = 2.0  # within this a verified plan must be back when the limit is one second
 
@@ -52,22 +54,17 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads of each solve.", min=1)] = 2,
     out: Annotated[Path | None, typer.Option(help="File for the table as JSON; left out: a dated one in benchmarks/results.")] = None,
 ) -> None:
-    """Measure the instances of KIND (or the rows of `service`, `batch` or `studies`) one after another, print the table and save it.
+    """Measure the instances of KIND (or the lines of `service`, `studies` or `batch`) one after another, print the table and save it.
 
     No file is ever overwritten.
     """
-    if kind == SERVICE:
-        from benchmarks.service.table import measure
-
-        raise typer.Exit(measure(instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
+    if kind in TOPICS:
+        lines = import_module(TOPICS[kind]).LINES
+        raise typer.Exit(measure_lines(kind, lines, instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
     if kind == BATCH:
         from benchmarks.batch import measure as measure_batch
 
         raise typer.Exit(measure_batch(instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
-    if kind == STUDIES:
-        from benchmarks.studies import measure as measure_studies
-
-        raise typer.Exit(measure_studies(instances, out or free_name(RESULTS, kind, datetime.now(UTC))))
     try:
         chosen = suite(kind)
         wanted = [chosen.instance(name.strip()) for name in instances.split(",")] if instances else list(chosen.instances)
@@ -126,23 +123,6 @@ def lead(row: dict[str, Any]) -> float | None:
         return None
     mine = float(row["objective"])
     return mine - max(values) if row["goals"][0]["sense"] == "maximise" else min(values) - mine
-
-
-def free_name(folder: Path, kind: str, now: datetime) -> Path:
-    """A file name with the date that is not taken in ``folder``: 2026-01-31-placement.json, then -2, -3."""
-    stem = f"{now:%Y-%m-%d}-{kind}"
-    number = 1
-    while (path := folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")).exists():
-        number += 1
-    return path
-
-
-def save(path: Path, report: dict[str, Any]) -> None:
-    """Writes the report; raises FileExistsError rather than overwrite one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        json.dump(report, file, indent=1, allow_nan=False)
-        file.write("\n")
 
 
 def described(row: dict[str, Any]) -> Table:

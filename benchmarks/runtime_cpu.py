@@ -16,17 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.run import RESULTS, free_name, save
-from models.runtime.calibrate import operators_fitted
-from models.runtime.calibrate_start import starting_device
-from models.runtime.evaluate import evaluate
+from benchmarks.run import RESULTS
+from benchmarks.saving import free_name, save
+from models.runtime.calibration.ladder import operators_fitted
+from models.runtime.calibration.start import starting_device
+from models.runtime.evaluation.evaluate import evaluate
 from models.runtime.records import OperatorRecord, Record
 from service.cli.runtime_model import all_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.runtime.evaluate import Evaluation
+    from models.runtime.evaluation.evaluate import Evaluation
     from models.runtime.records import Machine
 
 FOREIGN = frozenset({"foreign_on_core", "foreign_elsewhere", "steal"})

@@ -25,8 +25,9 @@ from benchmarks import (
     runtime_public_steps,
     runtime_public_transfer,
 )
-from benchmarks.run import RESULTS, free_name, save
+from benchmarks.run import RESULTS
 from benchmarks.runtime_public_data import AbsentDataError, gavel, lambda_kinds, lambda_machines, mlperf_minutes, step_runs
+from benchmarks.saving import free_name, save
 
 MUST_HOLD = (
     ("steps on more than 4 GPUs, mean error", 0.17, ("steps", "without_azure", "all", "ours", "error")),

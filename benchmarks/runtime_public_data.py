@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.suite import SHARED
-from models.runtime.interference import JobType, PairSpeed
-from models.runtime.scaling_law import Runs
-from models.runtime.transfer import Device, Speeds
-from models.runtime.transfer import JobType as GangType
+from models.runtime.scaling.law import Runs
+from models.runtime.speeds.interference import JobType, PairSpeed
+from models.runtime.speeds.transfer import Device, Speeds
+from models.runtime.speeds.transfer import JobType as GangType
 
 COMMITTED = Path(__file__).resolve().parent / "data"
 SIA = SHARED / "runtime" / "sia_pollux"

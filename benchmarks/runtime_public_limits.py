@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.runtime_public_statistics import relative_errors, rounded
-from models.runtime.transfer import MEASURING, Device, Speeds, Transfer, prepare
+from models.runtime.speeds.transfer import MEASURING, Device, Speeds, Transfer, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.runtime_public_statistics import interval, rounded
-from models.runtime.interference import JobType, PairSpeed, fit
+from models.runtime.speeds.interference import JobType, PairSpeed, fit
 
 if TYPE_CHECKING:
     from benchmarks.runtime_public_data import Gavel

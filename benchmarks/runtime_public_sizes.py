@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmarks.runtime_public_statistics import described, relative_errors, rounded
-from models.runtime.strong_scaling import Curve, in_proportion, time_to_train, weak_scaling
+from models.runtime.scaling.strong import Curve, in_proportion, time_to_train, weak_scaling
 
 if TYPE_CHECKING:
     from benchmarks.runtime_public_data import Throughput

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.runtime_public_statistics import described, relative_errors, rounded
-from models.runtime.pollux import log_ridge, no_communication, pollux
-from models.runtime.scaling import Key, Scaling, choose_form, fit
+from models.runtime.scaling.pollux import log_ridge, no_communication, pollux
+from models.runtime.scaling.pooled import Key, Scaling, choose_form, fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.program import Bools, Floats
-    from models.runtime.scaling_law import Runs
+    from models.runtime.scaling.law import Runs
 
 MOST_FITTED = 4  # GPUs
 APART = "azure"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.runtime_public_statistics import described, relative_errors, rounded
-from models.runtime.transfer import Device, Speeds, Transfer, constant_ratio, prepare
+from models.runtime.speeds.transfer import Device, Speeds, Transfer, constant_ratio, prepare
 
 if TYPE_CHECKING:
     from models.program import Bools, Floats

@@ -5,36 +5,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import machine, studies_engines, studies_linear
+from benchmarks import studies_engines, studies_linear
+from benchmarks.lines import Line
 from benchmarks.studies_certified import certified
 from benchmarks.studies_kills import kills
 from benchmarks.studies_linear import Sizes
 from benchmarks.studies_placement import placement
 from benchmarks.suite import Target
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One promise: how it is measured (in a fresh folder) and what it must reach."""
-
-    name: str
-    summary: str
-    measure: Callable[[Path], dict[str, Any]]
-    targets: tuple[Target, ...]
-
 
 FAST = (Target("faster_than_fresh", "at least", 10.0), Target("times_bare", "at most", 3.0))
 RIGHT = (Target("unverified", "at most", 0), Target("largest_difference", "at most", 1e-6))
@@ -101,55 +80,3 @@ LINES = (
         ),
     ),
 )
-
-
-def measure(chosen: str, target: Path) -> int:
-    """Measure the lines named in ``chosen`` (empty: all), print the table and save it as ``target``; 1 where a promise is missed.
-
-    No file is ever overwritten.
-    """
-    from benchmarks.run import save
-
-    console = Console()
-    known = {line.name: line for line in LINES}
-    names = [name.strip() for name in chosen.split(",") if name.strip()] or list(known)
-    unknown = [name for name in names if name not in known]
-    if unknown or target.exists():
-        why = f"there is no line '{unknown[0]}'; the lines are {', '.join(known)}" if unknown else f"{target.name} is there already"
-        console.print(f"[red]{why}[/red]")
-        return 2
-    rows = []
-    for name in names:
-        rows.append(measured(known[name]))
-        console.print(table([rows[-1]]))
-    report = {"kind": "studies", "measured": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine.facts(), "rows": rows}
-    save(target, report)
-    if len(rows) > 1:
-        console.print(table(rows))
-    console.print(f"saved as {target.name}")
-    return 0 if all(promise["met"] for row in rows if "skipped" not in row for promise in row["targets"]) else 1
-
-
-def measured(line: Line) -> dict[str, Any]:
-    """A line with its numbers and what has become of its promises."""
-    with tempfile.TemporaryDirectory(prefix="quartermaster-bench-") as folder:
-        figures = line.measure(Path(folder))
-    told = [{"target": str(target), "met": target.met(figures)} for target in line.targets]
-    return {"row": line.name, "summary": line.summary, **figures, "targets": told}
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """What each line must reach, and what was measured."""
-    shown = Table(title="studies")
-    for column in ("line", "what", "must reach", "measured", ""):
-        shown.add_column(column, overflow="fold")
-    marks = {True: "met", False: "MISSED", None: "not measured"}
-    for row in rows:
-        if "skipped" in row:
-            shown.add_row(row["row"], row["summary"], row["skipped"], "", "left out", end_section=True)
-            continue
-        for place, promise in enumerate(row["targets"]):
-            said = (row["row"], row["summary"]) if place == 0 else ("", "")
-            value = str(row.get(promise["target"].split(" ")[0]))
-            shown.add_row(*said, promise["target"], value, marks[promise["met"]], end_section=place == len(row["targets"]) - 1)
-    return shown

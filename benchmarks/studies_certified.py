@@ -14,14 +14,14 @@ from models.linear.schema import Columns, Entries, Problem, Rows
 from optimizer.limits import Limits
 from optimizer.result import relative_gap
 from optimizer.solve import solve
-from optimizer.study.differences import Finding, difference
+from optimizer.study.conclusions.differences import Finding, difference
 from optimizer.study.rows import Answered, Change, Row, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.program import Floats
-    from optimizer.study.differences import Difference
+    from optimizer.study.conclusions.differences import Difference
 
 SEED = 5
 LIMITS = 3  # of each knapsack

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import studies_cases
 from models.contract import Sense
 from models.linear.schema import Columns, Entries, Problem, Rows
-from optimizer.study.pool import LocalPool
+from optimizer.study.executors.pool import LocalPool
 from optimizer.study.run import Answerer
-from optimizer.study.scenarios import expanded
-from optimizer.study.shelf import Shelf
+from optimizer.study.scenarios.expansion import expanded
+from service.studies.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from models.vocabulary import Document
-    from optimizer.study.engine import Engine
+    from optimizer.study.executors.engine import Engine
     from optimizer.study.rows import Row
     from optimizer.study.schema import Study
 
@@ -108,7 +108,7 @@ def ray(folder: Path, jobs: int = 10_000, scenarios: int = 40, small: int = 200)
     missing = _missing()
     if missing:
         return {"skipped": missing}
-    engine: Engine = importlib.import_module("optimizer.study.ray_pool").RayPool(workers=1)
+    engine: Engine = importlib.import_module("optimizer.study.executors.ray_pool").RayPool(workers=1)
     tiny, large = tiny_study(small + WARMING), studies_cases.fairness_study(jobs, scenarios + WARMING)
     told: dict[str, Any] = {}
     for name, study, base in (("tiny", tiny, tiny_base()), ("large", large, studies_cases.fairness_base(jobs))):
@@ -123,7 +123,7 @@ def _missing() -> str:
     """Why Ray cannot be measured, or ""."""
     if importlib.util.find_spec("ray") is None:
         return "Ray is not installed: pip install 'quartermaster[ray]'"
-    return "" if importlib.util.find_spec("optimizer.study.ray_pool") is not None else "there is no engine for Ray here"
+    return "" if importlib.util.find_spec("optimizer.study.executors.ray_pool") is not None else "there is no engine for Ray here"
 
 
 def tiny_base() -> Problem:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks import studies_cases
-from optimizer.study.pool import LocalPool
+from optimizer.study.executors.pool import LocalPool
 from optimizer.study.run import load_table, run_study
-from optimizer.study.shelf import Memory, Shelf
+from optimizer.study.store import Memory
+from service.studies.shelf import Shelf
 
 if TYPE_CHECKING:
-    from optimizer.study.engine import Held
-    from optimizer.study.pool import LocalWorkers
+    from optimizer.study.executors.engine import Held
+    from optimizer.study.executors.pool import LocalWorkers
     from optimizer.study.run import StudyProgress, Table
 
 SEED = 7

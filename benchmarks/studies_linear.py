@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import studies_cases, studies_today
 from benchmarks.studies_cases import CASES
 from benchmarks.studies_today import PROCESSES, Took, spread
-from optimizer.study.pool import LocalPool
+from optimizer.study.executors.pool import LocalPool
 from optimizer.study.run import run_study
-from optimizer.study.shelf import Shelf
+from service.studies.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from models.vocabulary import Document
-    from optimizer.study.engine import Engine
+    from optimizer.study.executors.engine import Engine
     from optimizer.study.run import Table
     from optimizer.study.schema import Study
 

@@ -10,9 +10,9 @@ from benchmarks import studies_today
 from benchmarks.placement import openb
 from benchmarks.studies_linear import studied, told
 from benchmarks.studies_today import PROCESSES, Took, spread
-from optimizer.study.pool import LocalPool
+from optimizer.study.executors.pool import LocalPool
 from optimizer.study.run import limits_of
-from optimizer.study.scenarios import expanded
+from optimizer.study.scenarios.expansion import expanded
 from optimizer.study.schema import Study
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from optimizer.highs import Options
 from optimizer.limits import Limits
 from optimizer.live import LiveProgram
 from optimizer.solve import solve
-from optimizer.study.changes import applied
+from optimizer.study.scenarios.changes import applied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Programs that stay from one solve to the next: who solves many problems that are much alike starts each from the last.
 
-A session is handed down explicitly: ``optimizer.study.hot`` owns one, and ``search`` and conversations ask it for their solves. It
-changes where a solve starts, never what counts: values are checked and bounds recomputed from duals as everywhere, and whatever is no
+A session is handed down explicitly: ``optimizer.study.executors.hot`` owns one, and ``search`` and conversations ask it for their solves.
+It changes where a solve starts, never what counts: values are checked and bounds recomputed from duals as everywhere, and whatever is no
 proved optimum after a hot start (no solution, an infeasible or unbounded program, a crash) is asked again from scratch.
 """
 

@@ -104,7 +104,7 @@ def _problem(kind: Kind, payload: dict[str, Any]) -> Document:
     changes = payload.get("changes")
     if changes is None:
         return problem
-    from optimizer.study.changes import applied
+    from optimizer.study.scenarios.changes import applied
     from service.runs.derived import read
 
     return applied(problem, read(changes))

@@ -48,8 +48,8 @@ def subjects(problem: Problem, plan: Plan) -> tuple[str, ...]:
 
 def alike(problem: Problem, plan: Plan) -> tuple[tuple[str, ...], ...]:
     """Jobs of one workload and class that get less than under equal split, in groups: they have the same reasons for it."""
-    from models.fairshare.division import division_of
-    from models.fairshare.measures import JUST
+    from models.fairshare.plans.division import division_of
+    from models.fairshare.plans.measures import JUST
 
     jobs = market_of(problem).jobs
     short = division_of(problem, plan).judged < JUST * jobs.equal

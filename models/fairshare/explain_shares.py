@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.contract import TOLERANCE, Reason
-from models.fairshare.division import division_of
 from models.fairshare.explain_words import duration
-from models.fairshare.explain_worth import gpu_worth, stands
 from models.fairshare.goals import goal_names
 from models.fairshare.market import groups_of, market_of
-from models.fairshare.measures import JUST
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.measures import JUST
+from models.fairshare.proofs.verify import highest_speed
+from models.fairshare.proofs.worth import gpu_worth, stands
 from models.fairshare.schema import Policy, Rule
-from models.fairshare.verify_proof import highest_speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,7 @@
 Every policy is a goal over what jobs attain, told in shares (column ``share``). Fairness needs one program after another,
 each with what the rounds before settled: that is ``scale.converse``. Here ``fair_share`` (or ``makespan``, ``finish_time_ratio``) is the
 first of them, and ``fair_slack`` a program without objective. A makespan is the reciprocal of a level and a geometric mean is no line
-either: tangents stand in for both (``formulation_levels``, ``formulation_mean``). What such a program proves holds for the true goal, from
+either: tangents stand in for both (``exact.levels``, ``exact.mean``). What such a program proves holds for the true goal, from
 which it differs by less than 1e-6 for a makespan of at most twice that of equal split, and by less than 2e-4 for longer ones, for ratios of
 jobs that have waited and for the geometric mean; the conversation closes that.
 """
@@ -17,10 +17,10 @@ import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from models.contract import Sense
-from models.fairshare.formulation_levels import rising_of
-from models.fairshare.formulation_mean import chain_of
-from models.fairshare.formulation_plan import extract, start
-from models.fairshare.formulation_setting import FAMILIES, setting_of
+from models.fairshare.exact.levels import rising_of
+from models.fairshare.exact.mean import chain_of
+from models.fairshare.exact.plan import extract, start
+from models.fairshare.exact.setting import FAMILIES, setting_of
 from models.fairshare.goals import goal_class, plain_name, sense_of
 from models.fairshare.market import market_of
 from models.fairshare.schema import Policy, Rule
@@ -29,7 +29,7 @@ from models.garbage import collection_paused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.fairshare.formulation_setting import Setting, Unit
+    from models.fairshare.exact.setting import Setting, Unit
     from models.fairshare.schema import Problem
 
 __all__ = ["HASTENING", "LINKING", "build", "extract", "size", "start"]

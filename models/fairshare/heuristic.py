@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.fairshare.division import Division
-from models.fairshare.equal_split import equal_division
 from models.fairshare.goals import goal_class, goal_names, goals, plain_name
-from models.fairshare.greedy import by_price, by_worth, topped_up
-from models.fairshare.levels import NEVER, job_levels
+from models.fairshare.levels.scales import NEVER, job_levels
+from models.fairshare.levels.tenants import starting_rates
 from models.fairshare.market import market_of
-from models.fairshare.measures import geometric_mean
+from models.fairshare.plans.division import Division
+from models.fairshare.plans.equal_split import equal_division
+from models.fairshare.plans.greedy import by_price, by_worth, topped_up
+from models.fairshare.plans.measures import geometric_mean
 from models.fairshare.schema import Plan, Share, ShareTable
-from models.fairshare.tenants import starting_rates
 from models.fairshare.verify import verify
 
 if TYPE_CHECKING:

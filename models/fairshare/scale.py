@@ -23,7 +23,7 @@ def applies(problem: Problem) -> bool:
 
 def carried(problem: Problem, plan: Plan, seconds: float) -> Plan:
     """The plan of a problem much alike as one of this: what is left of it where there is less of something. It may break a rule."""
-    from models.fairshare.carrying import cut_down
+    from models.fairshare.plans.carrying import cut_down
 
     del seconds
     return cut_down(problem, plan)
@@ -33,10 +33,10 @@ def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap
     """The search for a problem, whatever its policy."""
     del seed, seconds
     if problem.policy in LEVEL_POLICIES or problem.policy is Policy.hierarchical:
-        from models.fairshare import level_search
+        from models.fairshare.levels import search as level_search
 
         yield from level_search.converse(problem, plan, METHOD)
     else:
-        from models.fairshare import sum_search
+        from models.fairshare.sums import search as sum_search
 
         yield from sum_search.converse(problem, gap, METHOD)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from models.contract import ContradictionError
 from models.fairshare.checks import errors
-from models.fairshare.schema_proof import Price, Round
+from models.fairshare.proofs.schema import Price, Round
 from models.vocabulary import Count, Document, Id, PositiveCount, PositiveQuantity, Quantity
 
 Time = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]

@@ -10,15 +10,15 @@ import numpy as np
 
 from models.broken import Broken
 from models.contract import Verdict, Violation
-from models.fairshare.division import division_of
 from models.fairshare.goals import goal_class, goal_names, goals, plain_name
-from models.fairshare.measures import measures, value_of
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.measures import measures, value_of
+from models.fairshare.proofs.verify import Slack, proved_slack
 from models.fairshare.schema import Rule
-from models.fairshare.verify_proof import Slack, proved_slack
 from models.kept import Kept
 
 if TYPE_CHECKING:
-    from models.fairshare.division import Division
+    from models.fairshare.plans.division import Division
     from models.fairshare.schema import Plan, Problem
 
 __all__ = ["goals", "prepare", "verify"]

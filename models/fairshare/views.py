@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.fairshare.division import division_of
-from models.fairshare.leases import LeaseBook, Terms
-from models.fairshare.leases_targets import TooManyCopiesError, targets_of
+from models.fairshare.leases.book import LeaseBook, Terms
+from models.fairshare.leases.targets import TooManyCopiesError, targets_of
+from models.fairshare.plans.division import division_of
 
 if TYPE_CHECKING:
-    from models.fairshare.leases import Lease
+    from models.fairshare.leases.book import Lease
     from models.fairshare.schema import Plan, Problem
     from models.program import Floats
 

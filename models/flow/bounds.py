@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.flow.goals import goal_class, goal_names, plain_name
-from models.flow.network import is_supplied, network_of, traffic_of
-from models.flow.shortest import shortest
+from models.flow.network.arrays import is_supplied, network_of, traffic_of
+from models.flow.paths.shortest import shortest
 
 if TYPE_CHECKING:
-    from models.flow.network import Network
+    from models.flow.network.arrays import Network
     from models.flow.schema import Problem
     from models.program import Bools
 
@@ -25,11 +25,11 @@ MOST_WORK = 20_000_000  # sources times arcs up to which cheapest paths are look
 def simple_bounds(problem: Problem) -> dict[str, float]:
     """A bound for each goal that has one of this sort."""
     if problem.use == "design":
-        from models.flow.design import simple_bounds as design_bounds
+        from models.flow.design.works import simple_bounds as design_bounds
 
         return design_bounds(problem)
     if problem.use == "transfer":
-        from models.flow.transfers import simple_bounds as transfer_bounds
+        from models.flow.transfers.first import simple_bounds as transfer_bounds
 
         return transfer_bounds(problem)
     if problem.failures is not None and problem.failures.mode == "sweep":

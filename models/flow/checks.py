@@ -39,15 +39,15 @@ def errors(problem: Problem) -> tuple[Warned, ...]:
     found = tuple(islice(chain(_links(problem), _demands(problem), use_errors(problem)), MAX_ERRORS))
     if found or problem.failures is None:
         return found
-    from models.flow.failures import mistakes
+    from models.flow.failures.scenarios import mistakes
 
     return tuple(islice(mistakes(problem), MAX_ERRORS))
 
 
 def warnings(problem: Problem) -> tuple[Warned, ...]:
     """The first MAX_WARNINGS things in a valid problem that are legal but probably not meant."""
-    from models.flow.checks_design import starved
     from models.flow.checks_odd import odd
+    from models.flow.design.checks import starved
 
     return tuple(islice(chain(starved(problem), odd(problem)), MAX_WARNINGS))
 
@@ -159,7 +159,7 @@ def _transfer_ends(place: int, transfer: Transfer, known: set[str]) -> Iterator[
 
 
 def _links(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     network = network_of(problem)
     lower, capacity = network.link_lower, network.link_capacity
@@ -179,7 +179,7 @@ def _links(problem: Problem) -> Iterator[Warned]:
 
 
 def _demands(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import network_of, traffic_of
+    from models.flow.network.arrays import network_of, traffic_of
 
     network, traffic = network_of(problem), traffic_of(problem)
     for place in places(np.abs(traffic.priority) > 1000):  # noqa: PLR2004 - as in the field of a single demand

@@ -9,14 +9,14 @@ import numpy as np
 
 from models.contract import TOLERANCE, Warned
 from models.flow.checks import MAX_WARNINGS, column, pointer
-from models.flow.network import network_of, traffic_of
-from models.flow.shortest import distances_from
-from models.flow.sums import sums
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.sums import sums
+from models.flow.paths.shortest import distances_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.flow.network import Network, Traffic
+    from models.flow.network.arrays import Network, Traffic
     from models.flow.schema import Problem
     from models.program import Bools, Floats, Ints
 

@@ -12,7 +12,7 @@ from models.flow.checks import places, pointer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.flow.network import Network
+    from models.flow.network.arrays import Network
     from models.flow.schema import Failures, Horizon, ListedPath, Problem, Transfer
 
 MOST_SURVIVED = 2_000  # failures of a design
@@ -65,7 +65,7 @@ def _parts(problem: Problem) -> Iterator[Warned]:
 
 
 def _has_supplies(problem: Problem) -> bool:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     network = network_of(problem)
     return bool(network.supply.any()) or (_circulates(problem) and bool((network.link_cost < 0).any() or (network.link_lower > 0).any()))
@@ -82,7 +82,7 @@ def _supply_part(problem: Problem) -> str:
 
 
 def _supplies(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     if not _has_supplies(problem):
         return
@@ -99,7 +99,7 @@ def _supplies(problem: Problem) -> Iterator[Warned]:
 
 
 def _designed(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import traffic_of
+    from models.flow.network.arrays import traffic_of
 
     traffic = traffic_of(problem)
     for place in places(np.isfinite(traffic.latency_limit)):
@@ -119,7 +119,7 @@ def _designed(problem: Problem) -> Iterator[Warned]:
 
 def _unsigned(problem: Problem) -> Iterator[Warned]:
     """Demands use paths without loops: with negative costs the cheapest of them is a hard problem of its own, so it is refused."""
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     counted = problem.use == "design" or (problem.use == "route" and (problem.objective == "min_cost" or problem.paths.by == "cost"))
     if _has_supplies(problem) or not counted:
@@ -134,7 +134,7 @@ def _unsigned(problem: Problem) -> Iterator[Warned]:
 
 
 def _bounds_below(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     network = network_of(problem)
     if problem.use == "route" and _has_supplies(problem):
@@ -176,7 +176,7 @@ def _paths(problem: Problem) -> Iterator[Warned]:
 
 
 def _listed(problem: Problem, place: int, path: ListedPath) -> Iterator[Warned]:
-    from models.flow.network import network_of, traffic_of
+    from models.flow.network.arrays import network_of, traffic_of
 
     network, traffic = network_of(problem), traffic_of(problem)
     demand = traffic.at.get(path.demand)
@@ -250,7 +250,7 @@ def _survivable(problem: Problem, survive: Failures) -> Iterator[Warned]:
 
 
 def _failing(problem: Problem, failures: Failures, at: str) -> Iterator[Warned]:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     links = network_of(problem).link_at
     groups = {group for link in problem.links for group in link.risk_groups}
@@ -291,7 +291,7 @@ def _probabilities(failures: Failures, at: str) -> Iterator[Warned]:
 
 
 def _transfers(problem: Problem) -> Iterator[Warned]:
-    from models.flow.network import network_of
+    from models.flow.network.arrays import network_of
 
     horizon = problem.horizon
     if horizon is None:

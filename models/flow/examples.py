@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models.flow.examples_design import design, design_survives
-from models.flow.examples_failures import protected, risky, swept
-from models.flow.examples_transfers import transfers
+from models.flow.design.examples import design, design_survives
+from models.flow.failures.examples import protected, risky, swept
 from models.flow.schema import Demand, Direction, Link, Node, Objective, Problem
+from models.flow.transfers.examples import transfers
 
 
 def examples() -> dict[str, Problem]:

@@ -1,6 +1,6 @@
 """Why a plan of a flow is as it is: full links and what they are worth, and why a demand gets no more.
 
-A link is full by its load; that every path of a demand crosses a full one is proved by a cut (see ``explain_cuts``); the worth of a
+A link is full by its load; that every path of a demand crosses a full one is proved by a cut (see ``routing.explain_cuts``); the worth of a
 link is proved when the prices of the plan, by weak duality, give a bound that the plan attains. All else is told as heuristic. Designs
 and transfers have words of their own.
 """
@@ -11,11 +11,11 @@ import math
 from typing import TYPE_CHECKING
 
 from models.contract import Reason
-from models.flow.explain_failures import failure_reasons
-from models.flow.explain_routes import Told
 from models.flow.explain_words import CUT_COLUMNS, FIRM_RULES, repair_in, repair_text, rule_units
+from models.flow.failures.explain import failure_reasons
 from models.flow.goals import goal_names
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.routing.explain import Told
 from models.flow.verify import verify
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def explain(problem: Problem, plan: Plan, subject: str | None = None, seconds: f
         text = f"The plan breaks rules ({verdict.violation_count:,} times), first of all: {first.message}. It is not explained further."
         return (Reason(subject or "", "summary", str(first.rule), first.ids, text, "proved"),)
     if problem.use == "design":
-        from models.flow.explain_design import explain_design
+        from models.flow.design.explain import explain_design
 
         return explain_design(problem, plan, verdict, subject, seconds)
     if problem.use == "transfer":
-        from models.flow.explain_transfers import explain_transfers
+        from models.flow.transfers.explain import explain_transfers
 
         return explain_transfers(problem, plan, verdict, subject)
     told = Told(problem, plan, verdict, seconds)
@@ -63,8 +63,8 @@ def subjects(problem: Problem, plan: Plan) -> tuple[str, ...]:
 
 def alike(problem: Problem, plan: Plan) -> tuple[tuple[str, ...], ...]:
     """Demands that get less than they ask for and join the same two nodes under the same latency limit, in groups."""
-    from models.flow.tally import tally_of
-    from models.flow.verify_routes import served
+    from models.flow.network.tally import tally_of
+    from models.flow.routing.verify import served
 
     traffic = traffic_of(problem)
     if problem.use != "route" or not 0 < traffic.count <= MOST_ALIKE:

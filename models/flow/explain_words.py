@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
 from models.flow.schema import Rule
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The exact linear program of a routing, in Pyomo. README.md has the formulas, under the same names.
 
 Traffic that may use every path flows on arcs, taken together by class and source; traffic with a latency limit or a choice of paths has
-all of these listed (see ``formulation_setting``). Designs, transfers and protected traffic have programs of their own. Fairness needs
-one program after another, each with the rates of the levels before: that is ``scale.converse``. Here ``fair_rate`` is the first of them,
-and ``fair_slack`` a program without objective.
+all of these listed (see ``routing.formulation_setting``). Designs, transfers and protected traffic have programs of their own. Fairness
+needs one program after another, each with the rates of the levels before: that is ``scale.converse``. Here ``fair_rate`` is the first of
+them, and ``fair_slack`` a program without objective.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from models.contract import Sense
-from models.flow import formulation_design, formulation_failures, formulation_transfers
-from models.flow.formulation_plan import extract_routes, start_routes
-from models.flow.formulation_setting import setting_of
+from models.flow.design import exact as formulation_design
+from models.flow.failures import exact as formulation_failures
 from models.flow.goals import goal_class, plain_name, sense_of
+from models.flow.routing.formulation_plan import extract_routes, start_routes
+from models.flow.routing.formulation_setting import setting_of
 from models.flow.schema import FailureMode, Objective, Rule, Use
+from models.flow.transfers import exact as formulation_transfers
 from models.garbage import collection_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.flow.formulation_setting import Setting, Stream
+    from models.flow.routing.formulation_setting import Setting, Stream
     from models.flow.schema import Plan, Problem
     from models.program import LinearProgram
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.contract import Goal, Sense
-from models.flow.network import traffic_of
+from models.flow.network.arrays import traffic_of
 from models.goal_classes import in_classes, named_class, plain_name
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.flow.bounds import simple_bounds
-from models.flow.network import is_supplied, network_of, traffic_of
-from models.flow.pricing import joined, table_of, traced
-from models.flow.route_columns import with_routes
+from models.flow.columns.pricing import joined, table_of, traced
+from models.flow.network.arrays import is_supplied, network_of, traffic_of
+from models.flow.paths.route_columns import with_routes
 from models.flow.schema import Objective, Plan
 from models.flow.verify import verify
 
 if TYPE_CHECKING:
-    from models.flow.network import Network, Traffic
-    from models.flow.pricing import PathTable
+    from models.flow.columns.pricing import PathTable
+    from models.flow.network.arrays import Network, Traffic
     from models.flow.schema import Problem
     from models.program import Bools, Floats, Ints
 
@@ -39,11 +39,11 @@ def heuristic(problem: Problem, seed: int = 0, seconds: float = 1.0) -> Plan | N
     """A plan that is right, or None where no obvious one is, which proves nothing. No randomness."""
     del seed
     if problem.use == "design":
-        from models.flow.design import first_plan as first_design
+        from models.flow.design.works import first_plan as first_design
 
         return first_design(problem, seconds)
     if problem.use == "transfer":
-        from models.flow.transfers import first_plan as first_transfers
+        from models.flow.transfers.first import first_plan as first_transfers
 
         return first_transfers(problem, seconds)
     supplied = is_supplied(problem)
@@ -173,7 +173,7 @@ class _Paths:
         return distance, last
 
     def _listed(self, demands: Ints, open_arcs: Bools) -> PathTable:
-        from models.flow.paths import admissible
+        from models.flow.paths.admissible import admissible
 
         allowed = admissible(self._problem)
         served: list[int] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.flow.network import is_supplied
-from models.flow.routing import METHOD
+from models.flow.network.arrays import is_supplied
+from models.flow.routing.field import METHOD
 from models.flow.schema import Use
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ def starts_from(problem: Problem) -> bool:
 def converse(problem: Problem, plan: Plan | None, seed: int, seconds: float, gap: float) -> Conversation:
     """The search for a problem, whatever its use."""
     if problem.use is Use.design:
-        from models.flow import design_search
+        from models.flow.design import search as design_search
 
         yield from design_search.converse(problem, plan, seed, seconds, gap)
     elif problem.use is Use.transfer:
-        from models.flow import transfer_search
+        from models.flow.transfers import search as transfer_search
 
         yield from transfer_search.converse(problem, plan, seed, seconds, gap)
     elif problem.failures is not None:
-        from models.flow import failure_search
+        from models.flow.failures import search as failure_search
 
         yield from failure_search.converse(problem, plan, seed, seconds, gap)
     elif is_supplied(problem):
-        from models.flow import single
+        from models.flow.routing import single
 
         yield from single.converse(problem)
     else:
-        from models.flow import objectives
+        from models.flow.routing import objectives
 
         yield from objectives.converse(problem)

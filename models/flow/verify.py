@@ -1,7 +1,7 @@
 """Whether a plan of a flow is right, and how good: recomputed in plain numpy from Problem and Plan alone. README.md has the rules.
 
-A side may be exceeded by TOLERANCE times ``max(1, |side|)``. Routes are in ``verify_routes``, the proofs of fairness in ``verify_fair``;
-failures, designs and transfers have modules of their own.
+A side may be exceeded by TOLERANCE times ``max(1, |side|)``. Routes are in ``routing.verify``, the proofs of fairness in
+``fairness.verify``; failures, designs and transfers have modules of their own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["goals", "verify"]
 def prepare(problem: Problem) -> None:
     """Works out the paths that the problem lets demands use: of tens of thousands of demands that takes seconds."""
     if problem.use == "route" and problem.paths.choice != "all":
-        from models.flow.paths import admissible
+        from models.flow.paths.admissible import admissible
 
         admissible(problem)
 
@@ -29,20 +29,20 @@ def prepare(problem: Problem) -> None:
 def verify(problem: Problem, plan: Plan) -> Verdict:
     """Every broken rule and every goal's value; never raises an error, whatever the plan says."""
     if problem.use == "design":
-        from models.flow.verify_design import verify_design
+        from models.flow.design.verify import verify_design
 
         return verify_design(problem, plan)
     if problem.use == "transfer":
-        from models.flow.verify_transfers import verify_transfers
+        from models.flow.transfers.verify import verify_transfers
 
         return verify_transfers(problem, plan)
     return _routing(problem, plan)
 
 
 def _routing(problem: Problem, plan: Plan) -> Verdict:
-    from models.flow.network import is_supplied
-    from models.flow.tally import tally_of
-    from models.flow.verify_routes import demand_goals, demand_rules, link_rules, metrics, supply_goals, supply_rules
+    from models.flow.network.arrays import is_supplied
+    from models.flow.network.tally import tally_of
+    from models.flow.routing.verify import demand_goals, demand_rules, link_rules, metrics, supply_goals, supply_rules
 
     tally = tally_of(problem, plan)
     broken = Broken()
@@ -57,7 +57,7 @@ def _routing(problem: Problem, plan: Plan) -> Verdict:
         values = demand_goals(problem, plan, tally, broken)
     facts = metrics(problem, plan, tally)
     if problem.failures is not None:
-        from models.flow import verify_failures
+        from models.flow.failures import verify as verify_failures
 
         broken.extend(verify_failures.broken(problem, plan, tally))
         if problem.failures.mode == "cvar":

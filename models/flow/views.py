@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.flow.network import network_of, traffic_of
-from models.flow.route_columns import listed_routes
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.tally import tally_of
+from models.flow.paths.route_columns import listed_routes
 from models.flow.schema import Use
-from models.flow.tally import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from models.flow.network import Network
+    from models.flow.network.arrays import Network
     from models.flow.schema import Plan, Problem, Route
     from models.program import Floats
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.runtime.interference import EDGE, SLOWEST
+from models.runtime.speeds.interference import EDGE, SLOWEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from models.contract import ContradictionError, Warned
-from optimizer.study import axes, edits
-from optimizer.study.pointers import SHOWN, VALUE, PlaceError, parse, pointer, uses_value
+from optimizer.study.scenarios import axes, edits
+from optimizer.study.scenarios.pointers import SHOWN, VALUE, PlaceError, parse, pointer, uses_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Literal, Self
 from models.catalogue import kind_of
 from optimizer.limits import Limits
 from optimizer.result import Outcome
-from optimizer.study.engine import Asked, Held
+from optimizer.study.executors.engine import Asked, Held
+from optimizer.study.executors.order import neighbourly
 from optimizer.study.rows import Answered, Row, Scenario, scenario_key
-from optimizer.study.scenarios import expanded
-from optimizer.study.shelf import base_hash, canonical
+from optimizer.study.scenarios.expansion import expanded
+from optimizer.study.store import base_hash, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.vocabulary import Document
-    from optimizer.study.engine import Done, Engine, Step, Workers
+    from optimizer.study.executors.engine import Done, Engine, Step, Workers
     from optimizer.study.rows import Change
     from optimizer.study.schema import Study, StudyLimits
-    from optimizer.study.shelf import AnswerStore, Shelf
+    from optimizer.study.store import AnswerStore, StudyStore
 
 LEAVES_GOALS = "batch"  # the strategy of answers in which goals may not have been sought
 
@@ -139,7 +140,7 @@ class Answerer:
     def ask(self, scenarios: Sequence[Scenario]) -> tuple[Row | None, ...]:
         """Their rows, in their order; None for those that a cancel left open. Scenarios that ask the same are solved once.
 
-        Raises EngineError, ShelfError, and what ``on_progress`` raises; every answer there was by then is kept.
+        Raises EngineError, what the store raises when it cannot keep an answer, and what ``on_progress`` raises; what was answered is kept.
         """
         keys = [self.key(scenario.changes, scenario.seed) for scenario in scenarios]
         first = dict(zip(reversed(keys), reversed(scenarios), strict=True))
@@ -148,7 +149,7 @@ class Answerer:
         count = _Count(total=len(questions), reused=len(rows), failed=sum(row.failure is not None for row in rows.values()))
         self.reused += count.reused
         self._tell(count, "looked_up")
-        work = [Asked(key, first[key].changes, first[key].seed) for key in questions if key not in rows]
+        work = neighbourly([Asked(key, first[key].changes, first[key].seed) for key in questions if key not in rows])
 
         def on_done(done: Done) -> None:
             self._kept.put(done)
@@ -227,16 +228,16 @@ def run_study(
     return Table(study, scenarios, keys, rows, *counts, seconds=time.monotonic() - began, complaints=tuple(kept.complaints))
 
 
-def load_table(shelf: Shelf) -> Table:
-    """The table of the study that ran last into a folder, from the folder alone: also of one that is running or was killed.
+def load_table(kept: StudyStore) -> Table:
+    """The table of the study that ran last into a store, from the store alone: also of one that is running or was killed.
 
-    Raises ShelfError for a folder that cannot be read.
+    Raises what the store raises when it cannot be read.
     """
-    study, base = shelf.study(), shelf.base()
+    study, base = kept.study(), kept.base()
     scenarios = expanded(study, base)
     keys = tuple(
-        scenario_key(shelf.base_hash, scenario.changes, limits_of(study.limits, scenario.seed), shelf.version) for scenario in scenarios
+        scenario_key(kept.base_hash, scenario.changes, limits_of(study.limits, scenario.seed), kept.version) for scenario in scenarios
     )
-    rows = {key: shelf.row(key) for key in dict.fromkeys(keys)}
+    rows = {key: kept.row(key) for key in dict.fromkeys(keys)}
     reused = sum(row is not None for row in rows.values())
-    return Table(study, scenarios, keys, tuple(rows[key] for key in keys), reused, complaints=tuple(shelf.complaints))
+    return Table(study, scenarios, keys, tuple(rows[key] for key in keys), reused, complaints=tuple(kept.complaints))

@@ -1,8 +1,9 @@
 """The study file: a base problem, axes of change, and what is asked of the table.
 
 A study is the base problem with every combination of its axes' values, each for every replicate: a scenario. An axis changes the problem
-by edits, in which the text ``$value`` stands for the axis's value. Places are JSON pointers with selectors (``optimizer.study.pointers``),
-looked up in the base problem whatever other axes do. ``read`` makes a study of parsed JSON or YAML.
+by edits, in which the text ``$value`` stands for the axis's value. Places are JSON pointers with selectors
+(``optimizer.study.scenarios.pointers``), looked up in the base problem whatever other axes do. ``read`` makes a study of parsed JSON or
+YAML.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pydantic import Field, JsonValue, ValidationError, WrapValidator, model_val
 
 from models.contract import ContradictionError, Warned
 from models.vocabulary import Document, Id
-from optimizer.study.changes import told
-from optimizer.study.draws import LEAST_PROBABILITY, MOST_MEAN, UNCUT, probability_inside
+from optimizer.study.scenarios.changes import told
+from optimizer.study.scenarios.draws import LEAST_PROBABILITY, MOST_MEAN, UNCUT, probability_inside
 from optimizer.study.schema_edits import Edit, Json, Number, alternative, json_value
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, JsonValue, WrapValidator, model_validator
 
 from models.vocabulary import Document, Id
-from optimizer.study.pointers import VALUE
+from optimizer.study.scenarios.pointers import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,11 +15,11 @@ from models.garbage import collection_paused
 from optimizer.result import GoalCertificate, finite
 from optimizer.study.rows import Change, Row, Scenario, scenario_key
 from optimizer.study.run import Table, limits_of
-from optimizer.study.scenarios import expanded_and_warned
+from optimizer.study.scenarios.expansion import expanded_and_warned
 from optimizer.study.schema import Base, Study
 from optimizer.study.schema import read as read_document
-from optimizer.study.shelf import base_hash, product_version
-from optimizer.study.shelf import canonical as canonical_base
+from optimizer.study.store import base_hash, product_version
+from optimizer.study.store import canonical as canonical_base
 from service.documents.complaints import InvalidError, below
 from service.documents.json_text import strictly_loaded
 from service.documents.problems import canonical, problem_id, told
@@ -214,7 +214,7 @@ def _goal(goal: dict[str, Any]) -> GoalCertificate:
 
 def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
     """What the answers of a study prove together: {"body"}, JSON of {recommendation, best, certain, gates, standing, paired, counts}."""
-    from optimizer.study.gates import overall
+    from optimizer.study.conclusions.gates import overall
     from service.studies.conclusions import conclusions
 
     table, _ = table_of(payload)
@@ -302,7 +302,7 @@ _SHOWN: dict[str, Callable[[Table, Sequence[Mapping[str, Any]]], bytes]] = {
 
 def compare(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
     """The certified difference of two scenarios: {study, scenarios, answers, a, b, goal}; as ``Difference.as_json``, or {"errors"}."""
-    from optimizer.study.differences import difference
+    from optimizer.study.conclusions.differences import difference
     from optimizer.study.rows import Answered
 
     table, _ = table_of(payload)

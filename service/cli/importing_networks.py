@@ -200,7 +200,7 @@ def as_text(problem: Problem) -> str:
 
 def _sizes(problem: Problem) -> str:
     """``11 nodes, 28 links, 110 demands of 42.1 Gbit/s in all; min_max_utilisation, paths all``."""
-    from models.flow.network import network_of, traffic_of
+    from models.flow.network.arrays import network_of, traffic_of
 
     network, traffic = network_of(problem), traffic_of(problem)
     carried = float(traffic.size.sum()) if traffic.count else float(network.supply[network.supply > 0].sum())

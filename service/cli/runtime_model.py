@@ -22,9 +22,9 @@ from service.cli.output import complain, console
 from service.documents.reading import Text, parse
 
 if TYPE_CHECKING:
-    from models.runtime.calibrate import Calibration
-    from models.runtime.calibrate_predict import Calibrated
-    from models.runtime.memory import MemoryNeed
+    from models.runtime.calibration.ladder import Calibration
+    from models.runtime.calibration.predict import Calibrated
+    from models.runtime.prediction.memory import MemoryNeed
     from models.runtime.records import Machine, OperatorRecord, Record
 
 app = typer.Typer(no_args_is_help=True)
@@ -60,8 +60,8 @@ def calibrate(
     ] = None,
 ) -> None:
     """Fit a device's coefficients to measured operators and jobs: the ladder from the datasheet to finished runs."""
-    from models.runtime import calibrate as ladder
-    from models.runtime.calibrate_start import starting_device
+    from models.runtime.calibration import ladder
+    from models.runtime.calibration.start import starting_device
     from models.runtime.device import DeviceSpec
 
     if start is not None and refine is not None:
@@ -100,7 +100,7 @@ def predict(
     ] = None,
 ) -> None:
     """Predict a job's step, its whole run and its memory, with intervals; say where that is an extrapolation."""
-    from models.runtime.calibrate import Calibration
+    from models.runtime.calibration.ladder import Calibration
 
     target = Target("--out", out, not_over=(file, device)) if out is not None else None
     known = load(Calibration, device)
@@ -129,8 +129,8 @@ def report(
     out: Annotated[str, typer.Option(metavar="FILE", help="Where the page is written (HTML).")],
 ) -> None:
     """Draw predicted against measured: each job left out, and each family left out, on one HTML page that needs nothing else."""
-    from models.runtime.calibrate import Calibration, base_of
-    from models.runtime.evaluate import evaluate
+    from models.runtime.calibration.ladder import Calibration, base_of
+    from models.runtime.evaluation.evaluate import evaluate
     from service.report.runtime import render
 
     target = Target("--out", out, not_over=(device,))
@@ -202,8 +202,8 @@ def _keys(text: Text) -> set[str]:
 
 
 def _predicted(asked: Asked, known: Calibration) -> dict[str, Any]:
-    from models.runtime.calibrate_predict import predicted
-    from models.runtime.memory import memory
+    from models.runtime.calibration.predict import predicted
+    from models.runtime.prediction.memory import memory
 
     return _told(asked.job, predicted(asked.job, known, asked.work), memory(asked.job, known.device, asked.work))
 

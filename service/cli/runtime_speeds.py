@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.fairshare.schema import Problem
-    from models.runtime.calibrate import Calibration
+    from models.runtime.calibration.ladder import Calibration
     from models.runtime.device import DeviceSpec
     from models.runtime.records import PairRecord
-    from models.runtime.speeds import Offer, Speeds
+    from models.runtime.speeds.predicted import Offer, Speeds
 
 CALIBRATED = re.compile(rb'"factors"\s*:|^factors\s*:', re.MULTILINE)  # what a calibrated device has beside its DeviceSpec
 SHOWN = 12  # warnings and places left out that are printed one by one
@@ -75,9 +75,9 @@ def speeds(  # noqa: PLR0913, PLR0917  (each is an option of the command)
     ] = None,
 ) -> None:
     """Make a fairshare problem from jobs and devices: predicted speeds, where jobs do not fit, and how slow it may get."""
-    from models.runtime import speeds as predicting
-    from models.runtime.speeds_jobs import SharedJobs
-    from models.runtime.speeds_pairs import paired
+    from models.runtime.speeds import predicted as predicting
+    from models.runtime.speeds.jobs import SharedJobs
+    from models.runtime.speeds.pairs import paired
 
     if robust_budget is not None and robust_scenarios:
         raise BadInputError("--robust-budget and --robust-scenarios: give one of the two")
@@ -122,8 +122,8 @@ def _parts(text: str) -> tuple[str, str, str | None]:
 
 def _offer(text: str, network_gbps: float | None) -> Offer:
     """One ``--device``. Raises BadInputError."""
-    from models.runtime.speeds import Offer
-    from models.runtime.speeds_spread import with_network
+    from models.runtime.speeds.predicted import Offer
+    from models.runtime.speeds.spread import with_network
 
     name, count, price = _parts(text)
     if not name or not (count.isascii() and count.isdigit()) or not 1 <= int(count) <= MOST_GPUS:
@@ -143,7 +143,7 @@ def _offer(text: str, network_gbps: float | None) -> Offer:
 
 def _known(name: str) -> Calibration | DeviceSpec:
     """A calibrated device, a DeviceSpec, or a known board by its name. Raises BadInputError."""
-    from models.runtime.calibrate import Calibration
+    from models.runtime.calibration.ladder import Calibration
     from models.runtime.device import DeviceSpec
     from models.runtime.devices_known import known_devices
     from service.documents.reading import parse

@@ -70,7 +70,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print the table of a study from its folder, with gates, differences and the recommendation; write table and report anew."""
-    from optimizer.study.shelf import ShelfError
+    from service.studies.shelf import ShelfError
     from service.studies.whole import load_whole
 
     try:
@@ -106,9 +106,9 @@ def plan(
     scenario: Annotated[str, typer.Argument(help="Its id or label.", show_default=False)],
 ) -> None:
     """Print the plan of one scenario as JSON."""
-    from optimizer.study.shelf import Shelf
     from service.studies.comparison import BETWEEN
     from service.studies.comparison import chosen as side
+    from service.studies.shelf import Shelf
 
     line = side(f"{folder}{BETWEEN}{scenario}").lines[0][1]
     found = Shelf.read(Path(folder)).plan(line.row.key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table as Lines
 
-from optimizer.study.gates import Standing
+from optimizer.study.conclusions.gates import Standing
 from service.cli.output import console, number
 from service.studies.frame import columns_of
 from service.studies.wording import against, label_of, outcome_words
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from optimizer.study.gates import Judged
+    from optimizer.study.conclusions.gates import Judged
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
     from service.studies.comparison import Comparison

@@ -15,7 +15,7 @@ from service.studies.wording import label_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from optimizer.study.engine import Step
+    from optimizer.study.executors.engine import Step
     from optimizer.study.run import StudyProgress
 
 LONGEST_LABEL = 48

@@ -15,7 +15,7 @@ from service.cli.stopping import soft_stop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from optimizer.study.engine import Engine
+    from optimizer.study.executors.engine import Engine
     from service.documents.study import ReadStudy
     from service.studies.whole import Whole
 
@@ -34,18 +34,18 @@ class EngineName(StrEnum):
 def chosen(engine: EngineName, workers: int | None, address: str | None) -> Engine:
     """The engine of that name; raises BadInputError where it cannot be had."""
     if engine is EngineName.here:
-        from optimizer.study.in_process import InProcess
+        from optimizer.study.executors.in_process import InProcess
 
         return InProcess()
     if engine is EngineName.local:
-        from optimizer.study.pool import LocalPool, cores
+        from optimizer.study.executors.pool import LocalPool, cores
 
         return LocalPool(workers or cores())
     if engine is EngineName.ray:
-        from optimizer.study.ray_pool import RayPool
+        from optimizer.study.executors.ray_pool import RayPool
 
         return RayPool(workers, address)
-    from optimizer.study.batches import BatchEngine
+    from optimizer.study.executors.batches import BatchEngine
 
     return BatchEngine()
 
@@ -54,16 +54,16 @@ def at_once(engine: EngineName) -> int:
     """How many values a search asks for at once where nobody says."""
     if engine is not EngineName.local:
         return 1
-    from optimizer.study.pool import cores
+    from optimizer.study.executors.pool import cores
 
     return cores()
 
 
 def solved(found: ReadStudy, folder: Path, engine: Engine, *, workers: int, resume: bool, again: bool, bar: bool) -> Whole:
     """The study, solved into ``folder`` as far as Ctrl-C lets it. Raises BadInputError."""
-    from optimizer.study.engine import EngineError
-    from optimizer.study.shelf import Shelf, ShelfError
+    from optimizer.study.executors.engine import EngineError
     from service.cli.study_progress import shown_study
+    from service.studies.shelf import Shelf, ShelfError
     from service.studies.whole import run_whole
 
     cancel = threading.Event()

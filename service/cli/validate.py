@@ -163,8 +163,8 @@ def _known(records: list[str], specs: list[str], kinds: set[str]) -> tuple[dict[
 
 
 def _of_kind(kind: str, folders: dict[str, list[str]], files: dict[str, list[str]]) -> Known:
-    from models.runtime import calibrate as ladder
-    from models.runtime.calibrate_start import starting_device
+    from models.runtime.calibration import ladder
+    from models.runtime.calibration.start import starting_device
     from models.runtime.records import PairRecord
     from service.measure.store import ROWS, read_rows
     from service.measure.validate import Known
@@ -215,7 +215,7 @@ def _writable(folder: Path) -> None:
 
 def _tell(folder: Path, frozen: Frozen, digest: str, *, lenient: bool) -> None:
     """Writes the results and shows the table. Raises BadInputError where no run counts."""
-    from models.runtime.schedule import Jobs
+    from models.runtime.schedules.makespan import Jobs
     from service.measure.validate import best_schedule
     from service.measure.validate_results import results
     from service.measure.validate_run import RAN, read_ran

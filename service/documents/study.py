@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from models import catalogue
 from models.contract import ContradictionError
 from optimizer.study.checks import check_names
-from optimizer.study.scenarios import expanded_and_warned
+from optimizer.study.scenarios.expansion import expanded_and_warned
 from optimizer.study.schema import Study
 from service.documents.complaints import InvalidError, Mistake, below
 from service.documents.errors import BadInputError

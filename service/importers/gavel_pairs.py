@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from models.runtime.interference import JobType as SharingType
-from models.runtime.interference import PairSpeed, filled_pairs, fit
+from models.runtime.speeds.interference import JobType as SharingType
+from models.runtime.speeds.interference import PairSpeed, filled_pairs, fit
 from service.importers.failures import ImportFileError
 
 if TYPE_CHECKING:
-    from models.runtime.interference import FilledPair
+    from models.runtime.speeds.interference import FilledPair
     from service.importers.gavel_files import JobType, Speeds
 
 Percentile: TypeAlias = Literal["p10", "p50"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from models.runtime.counting import Tally
+from models.runtime.families.counting import Tally
 from models.runtime.job import Family, JobSpec, Mode, OptimizerName, Weights
 from models.runtime.operators import Operator, Precision
 from service.measure.microbenchmarks_design import Range, points

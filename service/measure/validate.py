@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import catalogue
-from models.runtime.calibrate import Calibration
-from models.runtime.memory import memory
-from models.runtime.schedule import Jobs, assigned, program, started
-from models.runtime.schedule_rules import exact, first_in, improved, listed, longest_first, random_assignment, round_robin
+from models.runtime.calibration.ladder import Calibration
+from models.runtime.prediction.memory import memory
+from models.runtime.schedules.makespan import Jobs, assigned, program, started
+from models.runtime.schedules.rules import exact, first_in, improved, listed, longest_first, random_assignment, round_robin
 from optimizer.limits import Limits
 from optimizer.result import Outcome
 from optimizer.solve import solve

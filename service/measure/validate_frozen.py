@@ -159,7 +159,7 @@ def thawed(folder: Path) -> tuple[Frozen, str]:
 
 def assignment(schedule: Schedule, times: Floats) -> Ints:
     """The device of each job (J,): as decided, or as the queue would go with these times."""
-    from models.runtime.schedule_rules import listed
+    from models.runtime.schedules.rules import listed
 
     return listed(times, schedule.queue) if schedule.queue is not None else np.array(schedule.devices)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.runtime.schedule import loads, makespan
-from models.runtime.schedule_rules import exact, expected_even, expected_random
+from models.runtime.schedules.makespan import loads, makespan
+from models.runtime.schedules.rules import exact, expected_even, expected_random
 from service.measure.validate_frozen import FORECASTS, Policy, assignment
 from service.measure.validate_run import JobRow, RunRow
 

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from models.runtime.baselines import LogRidge, best_rate, plain_features
-from models.runtime.calibrate import Calibration, work_of
-from models.runtime.calibrate_predict import predicted
+from models.runtime.calibration.ladder import Calibration, work_of
+from models.runtime.calibration.predict import predicted
+from models.runtime.evaluation.baselines import LogRidge, best_rate, plain_features
+from models.runtime.evaluation.whole_jobs import Doubts, Parts, log_spread, percentiles, widening
 from models.runtime.job import Family, JobSpec, Mode
-from models.runtime.predict import NORMAL_P90
+from models.runtime.prediction.predict import NORMAL_P90
 from models.runtime.records import PairRecord, Record, Sharing
-from models.runtime.whole_jobs import Doubts, Parts, log_spread, percentiles, widening
 from models.vocabulary import Count, Document, PositiveQuantity, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.program import Floats
-    from models.runtime.uncertainty import Interval
+    from models.runtime.evaluation.uncertainty import Interval
 
 MAD_OF_NORMAL = 1.4826
 LEAST_LOG_SD = 0.005  # of a whole job

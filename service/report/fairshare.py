@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from models.fairshare.division import division_of
-from models.fairshare.leases import LeaseBook, Terms
-from models.fairshare.leases_targets import TooManyCopiesError, targets_of
+from models.fairshare.leases.book import LeaseBook, Terms
+from models.fairshare.leases.targets import TooManyCopiesError, targets_of
+from models.fairshare.plans.division import division_of
 from models.fairshare.schema import Plan, Policy, Problem
 from service.report.drawing import Drawing, Figure, Table
 from service.report.wording import EXACT, count, number, percent
@@ -16,8 +16,8 @@ from service.report.wording import EXACT, count, number, percent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.fairshare.division import Division
-    from models.fairshare.leases import Slot
+    from models.fairshare.leases.book import Slot
+    from models.fairshare.plans.division import Division
     from models.program import Floats
     from models.vocabulary import Document
     from optimizer.result import GoalCertificate

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.tally import tally_of
 from models.flow.schema import Objective, Plan, Problem, Use
-from models.flow.tally import tally_of
 from service.report.drawing import Drawing, Figure, Table
 from service.report.flow_layout import layout
 from service.report.wording import EXACT, count, number, percent
@@ -16,8 +16,8 @@ from service.report.wording import EXACT, count, number, percent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.flow.network import Network
-    from models.flow.tally import Tally
+    from models.flow.network.arrays import Network
+    from models.flow.network.tally import Tally
     from models.program import Floats
     from models.vocabulary import Document
     from optimizer.result import GoalCertificate

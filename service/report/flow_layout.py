@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from models.flow.network import Network
+    from models.flow.network.arrays import Network
     from models.program import Floats
 
 STEPS = 60

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from models.runtime.calibrate_terms import CONTEXT_STARTS, CONTEXTS
+from models.runtime.calibration.terms import CONTEXT_STARTS, CONTEXTS
 from models.runtime.operators import CLASSES
 from service.report import wording
 from service.report.drawing import Figure, Table
@@ -17,8 +17,8 @@ from service.wording import words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.runtime.calibrate import Calibration
-    from models.runtime.evaluate import Evaluation, HeldOut, Split
+    from models.runtime.calibration.ladder import Calibration
+    from models.runtime.evaluation.evaluate import Evaluation, HeldOut, Split
     from models.runtime.records import Machine
 
 WIDTH, HEIGHT = 560, 520

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from optimizer.study.differences import Finding
-from optimizer.study.gates import Standing
-from optimizer.study.paired import drawn_axes
-from optimizer.study.wording import figure, percent, value_text
+from optimizer.study.conclusions.differences import Finding
+from optimizer.study.conclusions.gates import Standing
+from optimizer.study.conclusions.paired import drawn_axes
+from optimizer.study.conclusions.wording import figure, percent, value_text
 from service.report import wording
 from service.report.drawing import Figure, Table
 from service.report.study_asks import sections
@@ -24,8 +24,8 @@ from service.wording import words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from optimizer.study.gates import Judged
-    from optimizer.study.paired import Paired
+    from optimizer.study.conclusions.gates import Judged
+    from optimizer.study.conclusions.paired import Paired
     from optimizer.study.rows import Answered, Row
     from optimizer.study.run import Table as StudyTable
     from service.studies.conclusions import Conclusions
@@ -72,8 +72,9 @@ def render_study(
 ) -> str:
     """The HTML page: no script, style, font or picture from elsewhere.
 
-    ``asks`` are the answers to the asks as JSON (``optimizer.study.asks``), ``told`` the conclusions, where they are known already.
-    ``plan_at`` says where the plan of a row is found, "" for nowhere; left out: in the folder of the study, where the page lies too.
+    ``asks`` are the answers to the asks as JSON (``optimizer.study.questions.asks``), ``told`` the conclusions, where they are known
+    already. ``plan_at`` says where the plan of a row is found, "" for nowhere; left out: in the folder of the study, where the page lies
+    too.
     """
     told = told or conclusions(table)
     environment = Environment(

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optimizer.study.wording import percent, value_text
+from optimizer.study.conclusions.wording import percent, value_text
 from service.report.drawing import Table
 from service.report.study_plot import canvas
 from service.wording import words

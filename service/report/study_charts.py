@@ -6,22 +6,22 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optimizer.study.effects import along, axes_of, heat, main_effects, tornado
-from optimizer.study.intervals import MAXIMISE, Interval
-from optimizer.study.paired import combinations, mean_value
-from optimizer.study.trade_off import Rank, trade_off
-from optimizer.study.wording import value_text
+from optimizer.study.conclusions.effects import along, axes_of, heat, main_effects, tornado
+from optimizer.study.conclusions.intervals import MAXIMISE, Interval
+from optimizer.study.conclusions.paired import combinations, mean_value
+from optimizer.study.conclusions.trade_off import Rank, trade_off
+from optimizer.study.conclusions.wording import value_text
 from service.report.study_plot import FLAT, SEEN, Scale, canvas, limits, ticks, told, with_unit
 from service.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from optimizer.study.effects import Bar, Cell, Heat, Level
+    from optimizer.study.conclusions.effects import Bar, Cell, Heat, Level
+    from optimizer.study.conclusions.trade_off import Point
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
     from optimizer.study.schema import Axis
-    from optimizer.study.trade_off import Point
     from service.report.study_plot import Plot
 
 SPEND = "spend_usd"

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from optimizer.study.wording import value_text
+from optimizer.study.conclusions.wording import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from optimizer.study.intervals import Interval
+    from optimizer.study.conclusions.intervals import Interval
 
 WIDTH, HEIGHT = 600, 320
 RIGHT, TOP, BOTTOM = 18, 14, 52

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from models.runtime.evaluate import Errors, HeldOut, Split
+from models.runtime.evaluation.evaluate import Errors, HeldOut, Split
 from service.report import wording
 from service.report.drawing import Figure, Table
 from service.report.runtime import duration, picture

@@ -38,6 +38,6 @@ def derived_id(parent: str, changes: bytes) -> str:
 
 def whole(parent: bytes, changes: bytes) -> bytes:
     """The changed problem as JSON, not validated. Raises ContradictionError for a place that the parent does not have."""
-    from optimizer.study.changes import edited
+    from optimizer.study.scenarios.changes import edited
 
     return json.dumps(edited(json.loads(parent), read(changes)), ensure_ascii=False, separators=(",", ":")).encode()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from optimizer.study.effects import along, axes_of, heat, main_effects, tornado
-from optimizer.study.intervals import MAXIMISE
-from optimizer.study.paired import combinations, drawn_axes
-from optimizer.study.trade_off import trade_off
+from optimizer.study.conclusions.effects import along, axes_of, heat, main_effects, tornado
+from optimizer.study.conclusions.intervals import MAXIMISE
+from optimizer.study.conclusions.paired import combinations, drawn_axes
+from optimizer.study.conclusions.trade_off import trade_off
 from service.report.study_charts import MOST_RANKED
 from service.report.study_plot import with_unit
 from service.studies.conclusions import conclusions
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import altair as alt
 
-    from optimizer.study.effects import Level
-    from optimizer.study.intervals import Interval
+    from optimizer.study.conclusions.effects import Level
+    from optimizer.study.conclusions.intervals import Interval
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
     from service.studies.conclusions import Conclusions

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimizer.study.differences import Difference, Finding, difference
-from optimizer.study.paired import combinations, drawn_axes
+from optimizer.study.conclusions.differences import Difference, Finding, difference
+from optimizer.study.conclusions.paired import combinations, drawn_axes
 from optimizer.study.run import load_table
-from optimizer.study.shelf import Shelf, ShelfError
 from service.documents.errors import BadInputError
+from service.studies.shelf import Shelf, ShelfError
 from service.studies.wording import label_of
 
 if TYPE_CHECKING:
-    from optimizer.study.paired import Combination
+    from optimizer.study.conclusions.paired import Combination
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
 

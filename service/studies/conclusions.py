@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from optimizer.study.circumstances import advised
-from optimizer.study.differences import difference
-from optimizer.study.gates import Standing, judged, overall
-from optimizer.study.paired import drawn_axes, paired
+from optimizer.study.conclusions.circumstances import advised
+from optimizer.study.conclusions.differences import difference
+from optimizer.study.conclusions.gates import Standing, judged, overall
+from optimizer.study.conclusions.paired import drawn_axes, paired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from optimizer.study.advice import Advice
-    from optimizer.study.differences import Difference
-    from optimizer.study.gates import Judged
-    from optimizer.study.paired import Paired
+    from optimizer.study.conclusions.advice import Advice
+    from optimizer.study.conclusions.differences import Difference
+    from optimizer.study.conclusions.gates import Judged
+    from optimizer.study.conclusions.paired import Paired
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
 

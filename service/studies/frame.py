@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from optimizer.study.differences import Difference
+    from optimizer.study.conclusions.differences import Difference
     from optimizer.study.rows import Row, Scenario
     from optimizer.study.run import Table
     from service.studies.conclusions import Conclusions

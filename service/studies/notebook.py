@@ -11,7 +11,7 @@ from service.studies.frame import frame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optimizer.study.engine import Engine
+    from optimizer.study.executors.engine import Engine
     from optimizer.study.run import StudyProgress, Table
 
 __all__ = ["conclusions", "frame", "run_file", "table_of"]
@@ -31,9 +31,9 @@ def run_file(
     for a file that cannot be, ShelfError for a folder that is not for it, and EngineError.
     """
     from optimizer.study.run import run_study
-    from optimizer.study.shelf import Shelf
     from service.cli.files import read
     from service.documents.study import read_study
+    from service.studies.shelf import Shelf
 
     found = read_study(read(str(file)), Path(file).parent, read)
     with Shelf.opened(Path(folder), found.study, found.base) as shelf:
@@ -43,16 +43,16 @@ def run_file(
 def table_of(folder: str | Path) -> Table:
     """The table of the study that ran last into ``folder``, as far as it is. Raises ShelfError."""
     from optimizer.study.run import load_table
-    from optimizer.study.shelf import Shelf
+    from service.studies.shelf import Shelf
 
     return load_table(Shelf.read(Path(folder)))
 
 
 def _engine(workers: int | None) -> Engine:
     if workers == 0:
-        from optimizer.study.in_process import InProcess
+        from optimizer.study.executors.in_process import InProcess
 
         return InProcess()
-    from optimizer.study.pool import LocalPool, cores
+    from optimizer.study.executors.pool import LocalPool, cores
 
     return LocalPool(workers or cores())

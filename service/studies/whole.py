@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.vocabulary import Document
-    from optimizer.study.asks import Answer
-    from optimizer.study.engine import Engine
+    from optimizer.study.executors.engine import Engine
+    from optimizer.study.questions.asks import Answer
     from optimizer.study.run import StudyProgress, Table
     from optimizer.study.schema import Study
-    from optimizer.study.shelf import Shelf
+    from service.studies.shelf import Shelf
 
 ASKS = "asks.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """``asks`` are the answers to the asks of the study, as JSON (``optimizer.study.asks``); empty for none, or while they are open."""
+    """``asks`` are the answers to the asks of the study, as JSON (``questions.asks``); empty for none, or while they are open."""
 
     table: Table
     asks: tuple[dict[str, Any], ...] = ()
@@ -72,7 +72,7 @@ def run_whole(
 def load_whole(folder: Path) -> Whole:
     """The study that ran last into ``folder``. Raises ShelfError."""
     from optimizer.study.run import load_table
-    from optimizer.study.shelf import Shelf
+    from service.studies.shelf import Shelf
 
     shelf = Shelf.read(folder)
     table = load_table(shelf)
@@ -83,8 +83,8 @@ def load_whole(folder: Path) -> Whole:
 
 
 def _asked(table: Table, base: Document, shelf: Shelf, engine: Engine, workers: int, watch: Watch | None, stop: threading.Event) -> Whole:
-    from optimizer.study.answering import AskingStoppedError
-    from optimizer.study.asks import answered
+    from optimizer.study.questions.answering import AskingStoppedError
+    from optimizer.study.questions.asks import answered
     from optimizer.study.run import Answerer
 
     study = table.study
@@ -114,7 +114,7 @@ def _with(table: Table, complaint: str) -> Table:
 
 def _of(study: Study, base_hash: str) -> str:
     """What the answers depend on, in one word."""
-    from optimizer.study.shelf import product_version
+    from optimizer.study.store import product_version
 
     asked = study.model_dump(mode="json", exclude_defaults=True, include={"axes", "asks", "limits", "seed"})
     return hashlib.sha256(json.dumps([base_hash, product_version(), asked], sort_keys=True).encode()).hexdigest()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optimizer.study.differences import Finding
+from optimizer.study.conclusions.differences import Finding
+from optimizer.study.conclusions.wording import between, by_span
 from optimizer.study.rows import BASELINE
-from optimizer.study.wording import between, by_span
 
 if TYPE_CHECKING:
-    from optimizer.study.differences import Difference
-    from optimizer.study.intervals import Interval
+    from optimizer.study.conclusions.differences import Difference
+    from optimizer.study.conclusions.intervals import Interval
     from optimizer.study.rows import Row, Scenario
 
 MANY_FIGURES = 1e6  # above it six figures would round off units

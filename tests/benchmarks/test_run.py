@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import machine, run
+from benchmarks import machine, run, saving
 from benchmarks.process import measured
 from benchmarks.suite import Target, UnknownNameError, kinds, suite
 
@@ -56,12 +56,12 @@ def test_results_are_never_overwritten(tmp_path: Path) -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     names = []
     for _ in range(3):
-        path = run.free_name(tmp_path, "placement", now)
-        run.save(path, {})
+        path = saving.free_name(tmp_path, "placement", now)
+        saving.save(path, {})
         names.append(path.name)
     assert names == ["2026-01-31-placement.json", "2026-01-31-placement-2.json", "2026-01-31-placement-3.json"]
     with pytest.raises(FileExistsError):
-        run.save(tmp_path / names[0], {})
+        saving.save(tmp_path / names[0], {})
 
 
 def test_the_machine_is_told_without_names_or_paths() -> None:

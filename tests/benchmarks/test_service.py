@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from benchmarks import run
+from benchmarks.lines import Line
 from benchmarks.service import bad, chaos, measures, problems, table
 from benchmarks.service.auditor import findings
 from benchmarks.service.soak import soak
@@ -33,7 +34,7 @@ from tests.service.runs.requests import answer, incumbent_note, request, state_n
 
 
 def test_every_promise_has_a_row() -> None:
-    names = {row.name for row in table.ROWS}
+    names = {row.name for row in table.LINES}
     assert {"latency", "throughput", "intake", "deadlines", "kills", "bad-requests", "cancels", "soak"} == names
 
 
@@ -103,8 +104,8 @@ def test_the_problems_are_valid(make: Callable[[int], Any]) -> None:
 
 
 def test_the_rows_are_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = table.Row("latency", "a test", lambda _: {"added_p50_ms": 1.0, "added_p99_ms": 200.0}, table.ROWS[0].targets)
-    monkeypatch.setattr(table, "ROWS", (quick,))
+    quick = Line("latency", "a test", lambda _: {"added_p50_ms": 1.0, "added_p99_ms": 200.0}, table.LINES[0].targets)
+    monkeypatch.setattr(table, "LINES", (quick,))
     out = tmp_path / "table.json"
     done = CliRunner().invoke(run.app, ["run", "service", "--out", str(out)])
     assert done.exit_code == 1  # a promise is missed

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import run, studies, studies_cases, studies_certified, studies_engines, studies_kills, studies_linear, studies_placement
+from benchmarks.lines import Line
 from benchmarks.placement import openb
 from benchmarks.studies_linear import Sizes
 from benchmarks.studies_today import spread
@@ -24,14 +25,15 @@ from models.program import LinearProgram
 from optimizer.limits import Limits
 from optimizer.result import GoalCertificate
 from optimizer.solve import solve
-from optimizer.study.changes import applied
-from optimizer.study.differences import difference
-from optimizer.study.engine import Done
-from optimizer.study.in_process import InProcess
+from optimizer.study.conclusions.differences import difference
+from optimizer.study.executors.engine import Done
+from optimizer.study.executors.in_process import InProcess
 from optimizer.study.rows import Answered, Change, Row, Scenario
 from optimizer.study.run import run_study
-from optimizer.study.scenarios import expanded
-from optimizer.study.shelf import Memory, Shelf
+from optimizer.study.scenarios.changes import applied
+from optimizer.study.scenarios.expansion import expanded
+from optimizer.study.store import Memory
+from service.studies.shelf import Shelf
 
 JOBS = 60  # enough for 5 GPUs of each type
 OBJECTS = 4_000  # fewer have bandwidths below what tiering takes for a number
@@ -63,8 +65,8 @@ def test_every_promise_has_a_line() -> None:
 
 
 def test_a_run_saves_its_table_and_overwrites_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def line(name: str, **figures: Any) -> studies.Line:
-        return studies.Line(name, "what", lambda _folder: figures, (Target("ratio", "at least", 3.0),))
+    def line(name: str, **figures: Any) -> Line:
+        return Line(name, "what", lambda _folder: figures, (Target("ratio", "at least", 3.0),))
 
     monkeypatch.setattr(studies, "LINES", (line("good", ratio=4.0), line("bad", ratio=2.0), line("absent", skipped="no engine")))
     calls = {"good": 0, "good,absent": 0, "good, bad": 1, "": 1, "nothing": 2}

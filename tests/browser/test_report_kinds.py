@@ -12,7 +12,7 @@ from benchmarks import networks
 from models.fairshare import examples as shares
 from models.fairshare.schema import Policy
 from models.flow import examples as flows
-from models.flow.network import Network, network_of
+from models.flow.network.arrays import Network, network_of
 from models.flow.schema import Objective
 from models.tiering import examples as tierings
 from models.vocabulary import Document

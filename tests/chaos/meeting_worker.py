@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from optimizer.study import pool_worker
-from optimizer.study.engine import Asked, Done, Held
+from optimizer.study.executors import pool_worker
+from optimizer.study.executors.engine import Asked, Done, Held
 
 PLACE = "STUDY_TEST_MEETING"  # environment variable: a folder where everybody leaves a file
 SLOW_S = 0.15

@@ -19,11 +19,12 @@ from typing import Any
 import psutil
 import pytest
 
-from optimizer.study import pool
-from optimizer.study.engine import Held, Step
-from optimizer.study.pool import LocalPool, LocalWorkers
+from optimizer.study.executors import pool
+from optimizer.study.executors.engine import Held, Step
+from optimizer.study.executors.pool import LocalPool, LocalWorkers
 from optimizer.study.run import StudyProgress, Table, load_table, run_study
-from optimizer.study.shelf import Memory, Shelf
+from optimizer.study.store import Memory
+from service.studies.shelf import Shelf
 from tests.optimizer.study.rogue_worker import SLOW
 from tests.optimizer.study.small import base, study
 
@@ -34,9 +35,9 @@ PATIENCE_S = 60.0
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from optimizer.study import pool
+from optimizer.study.executors import pool
 from optimizer.study.run import run_study
-from optimizer.study.shelf import Shelf
+from service.studies.shelf import Shelf
 from tests.optimizer.study.small import base, study
 pool.WORKER = "{ROGUE}"
 with Shelf.opened(Path(sys.argv[1]), study({SCENARIOS}), base(), resume=True) as shelf:
@@ -248,7 +249,7 @@ def test_a_disk_that_fills_up_ends_the_study_with_one_error_and_keeps_its_rows(t
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     last = done.stderr.strip().splitlines()[-1]
     assert (done.returncode, done.stdout) == (1, "")
-    assert last.startswith("optimizer.study.shelf.ShelfError: ")
+    assert last.startswith("service.studies.shelf.ShelfError: ")
     assert "cannot be written (File too large); the answers so far are kept" in last
     known = inodes(folder)
     assert len(known) == 5

@@ -17,10 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from optimizer.study.in_process import InProcess
+from optimizer.study.executors.in_process import InProcess
 from optimizer.study.rows import Row
 from optimizer.study.run import Table, load_table, run_study
-from optimizer.study.shelf import Memory, Shelf
+from optimizer.study.store import Memory
+from service.studies.shelf import Shelf
 from tests.chaos.meeting_worker import PLACE
 from tests.chaos.ray_nodes import PATIENCE_S, ROOT, Cluster
 from tests.optimizer.study.small import base, study
@@ -35,10 +36,10 @@ SCENARIOS = 40
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from optimizer.study import pool
-from optimizer.study.ray_pool import RayPool
+from optimizer.study.executors import pool
+from optimizer.study.executors.ray_pool import RayPool
 from optimizer.study.run import run_study
-from optimizer.study.shelf import Shelf
+from service.studies.shelf import Shelf
 from tests.optimizer.study.small import base, study
 pool.WORKER = "tests.chaos.meeting_worker"
 states, workers = [], set()

@@ -17,7 +17,7 @@ from tests.conformance.documents import ROOT, fenced, page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LONGEST_S = 5.0  # that a command may search
-FURTHER = [path for kind in kinds().values() for path in sorted(page(kind).parent.glob("*.md")) if path != page(kind)]
+FURTHER = [path for kind in kinds().values() for path in sorted(page(kind).parent.rglob("*.md")) if path != page(kind)]
 IN_TWO_LINES = "\\\n"
 
 

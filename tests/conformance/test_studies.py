@@ -22,19 +22,20 @@ from models.catalogue import kind_of, kinds
 from models.contract import ContradictionError
 from models.vocabulary import Document
 from optimizer.result import Outcome
-from optimizer.study.gates import Standing
-from optimizer.study.in_process import InProcess
+from optimizer.study.conclusions.gates import Standing
+from optimizer.study.executors.in_process import InProcess
 from optimizer.study.rows import BASELINE
 from optimizer.study.run import Table, run_study
-from optimizer.study.scenarios import expanded
+from optimizer.study.scenarios.expansion import expanded
 from optimizer.study.schema import Study, read
-from optimizer.study.shelf import Memory, Shelf
+from optimizer.study.store import Memory
 from service.cli import main
 from service.documents.reading import Text
 from service.documents.study import read_study
 from service.importers.openb import import_openb
 from service.studies.conclusions import Conclusions, StudyExit, conclusions
 from service.studies.frame import columns_of
+from service.studies.shelf import Shelf
 from service.studies.shipped import example, examples
 from service.studies.whole import Whole, run_whole
 from tests.conformance.documents import ROOT, fenced

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from models.catalogue import kind
-from models.flow import failure_search
+from models.flow.failures import search as failure_search
 from models.flow.schema import Demand, Direction, Failures, Link, ListedPath, Node, Objective, PathChoice, Paths, Problem, Scenario
 from optimizer.conversation import Talk
 from optimizer.incumbents import Incumbents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from models.fairshare.proofs.schema import Piece, Price, Round, Worth
 from models.fairshare.schema import (
     Accelerator,
     Factor,
@@ -19,7 +20,6 @@ from models.fairshare.schema import (
     Tenant,
     Workload,
 )
-from models.fairshare.schema_proof import Piece, Price, Round, Worth
 
 POLICIES = tuple(Policy)
 BUDGETED = (Policy.max_min_fair, Policy.finish_time_fair, Policy.makespan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from models.fairshare.division import division_of
+from models.fairshare.plans.division import division_of
 from models.fairshare.schema import Plan, Problem
 from optimizer.limits import Limits
 from optimizer.result import Result

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from models.contract import Sense
 from models.conversation import Again, Solve
-from models.fairshare.claims import OUTWARD, highest_unrefuted
-from models.fairshare.classes import Classes, classes_of
-from models.fairshare.gauge import Gauge, Gauged
+from models.fairshare.columns.classes import Classes, classes_of
+from models.fairshare.columns.rows import short_cost
 from models.fairshare.goals import sense_of
+from models.fairshare.levels.gauge import Gauge, Gauged
 from models.fairshare.market import market_of
-from models.fairshare.rows import short_cost
+from models.fairshare.proofs.claims import OUTWARD, highest_unrefuted
 from models.fairshare.schema import Problem
 from models.fairshare.verify import verify
 from models.program import LinearProgram

@@ -8,11 +8,11 @@ import pytest
 
 from models.fairshare import explain as words
 from models.fairshare import formulation
-from models.fairshare.division import division_of
 from models.fairshare.examples import examples
-from models.fairshare.explain_worth import gpu_worth, stands
 from models.fairshare.goals import goals
 from models.fairshare.market import market_of
+from models.fairshare.plans.division import division_of
+from models.fairshare.proofs.worth import gpu_worth, stands
 from models.fairshare.schema import Accelerator, Job, Plan, Policy, Problem, Rule, Share, Speed, Tenant, Workload
 from optimizer.compile import compile_model
 from optimizer.diagnose import diagnose

@@ -9,9 +9,9 @@ import pytest
 
 from models.contract import Sense
 from models.fairshare import formulation
-from models.fairshare.formulation_levels import rising_of
-from models.fairshare.formulation_mean import chain_of
-from models.fairshare.formulation_setting import setting_of
+from models.fairshare.exact.levels import rising_of
+from models.fairshare.exact.mean import chain_of
+from models.fairshare.exact.setting import setting_of
 from models.fairshare.goals import goals, plain_name
 from models.fairshare.market import market_of
 from models.fairshare.schema import Accelerator, Job, Plan, Policy, Problem, Rule, Speed, Workload

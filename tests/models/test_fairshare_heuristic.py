@@ -8,10 +8,10 @@ import random
 import numpy as np
 import pytest
 
-from models.fairshare.division import division_of
-from models.fairshare.equal_split import equal_division, equal_work
 from models.fairshare.heuristic import heuristic, plan_of, simple_bounds
 from models.fairshare.market import market_of
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.equal_split import equal_division, equal_work
 from models.fairshare.schema import Job, Plan, Policy, Problem
 from models.fairshare.verify import goals, verify
 from tests.models.fairshare_problems import POLICIES, halves, random_problem, two_by_two

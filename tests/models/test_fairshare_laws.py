@@ -42,7 +42,7 @@ def test_more_gpus_never_worsen(policy: str, seed: int) -> None:
     before, after = goals_of(given), goals_of(more)
     if policy == "proportional_fair" and after:
         from models.fairshare.market import market_of
-        from models.fairshare.measures import geometric_mean
+        from models.fairshare.plans.measures import geometric_mean
 
         old, new = market_of(given).jobs, market_of(more).jobs
         after["geometric_mean"] *= geometric_mean(new.equal / old.equal, old.copies * old.weight)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.fairshare.leases import LeaseBook, LeaseRule, Slot, Terms, plannable_gpus
-from models.fairshare.leases_choice import Candidates, choose
-from models.fairshare.leases_nodes import Seat, seated
-from models.fairshare.leases_targets import Targets, TooManyCopiesError, targets_of
+from models.fairshare.leases.book import LeaseBook, LeaseRule, Slot, Terms, plannable_gpus
+from models.fairshare.leases.choice import Candidates, choose
+from models.fairshare.leases.nodes import Seat, seated
+from models.fairshare.leases.targets import Targets, TooManyCopiesError, targets_of
 from models.fairshare.schema import Accelerator, Job, PairSpeed, Plan, Problem, Share, Speed, Workload
 from models.program import Floats
 
@@ -183,7 +183,7 @@ def test_the_deficit_rule_stays_close(seed: int) -> None:
 
 
 def test_the_potential_grows_no_faster_than_proved() -> None:
-    """leases.md: in a slot V grows by no more than the sum over jobs and cells of ``(6 z^2 + 4 |z| + 1) x (1 - x)``, weighted as in V."""
+    """Of the page: in a slot V grows by at most the sum over jobs and cells of ``(6 z^2 + 4 |z| + 1) x (1 - x)``, weighted as in V."""
     rng = np.random.default_rng(5)
     shares = np.stack([full_load(rng, 10, 3), np.zeros(10)], axis=1)
     shares[:, 1] = np.minimum(1 - shares[:, 0], 0.2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.leases import CASES, RESTART_S, Replay, measure, solved
-from models.fairshare.equal_split import equal_division
-from models.fairshare.leases import Terms
+from models.fairshare.leases.book import Terms
+from models.fairshare.plans.equal_split import equal_division
 
 TERMS = Terms(slots=2, restart_s=RESTART_S)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.fairshare.division import division_of
+from models.fairshare.plans.division import division_of
 from models.fairshare.schema import Policy, Problem
 from models.fairshare.verify import verify
 from optimizer.result import Outcome

@@ -11,16 +11,16 @@ from scipy.optimize import linprog
 
 from models.broken import Broken
 from models.contract import Verdict
-from models.fairshare.division import division_of
 from models.fairshare.heuristic import heuristic
-from models.fairshare.levels import job_levels
+from models.fairshare.levels.scales import job_levels
+from models.fairshare.levels.tenants import starting_rates
 from models.fairshare.market import market_of
-from models.fairshare.proof import proof_of
+from models.fairshare.plans.division import division_of
+from models.fairshare.proofs.prices import proof_of
+from models.fairshare.proofs.schema import Bad, Piece, Price, Round, Worth
+from models.fairshare.proofs.verify import hedged_speed, proved_slack
 from models.fairshare.schema import Plan, Policy, Problem, Share
-from models.fairshare.schema_proof import Bad, Piece, Price, Round, Worth
-from models.fairshare.tenants import starting_rates
 from models.fairshare.verify import verify
-from models.fairshare.verify_proof import hedged_speed, proved_slack
 from models.program import Floats
 from tests.models.fairshare_problems import BUDGETED, random_problem
 

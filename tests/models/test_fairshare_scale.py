@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
-from models.fairshare.dealing import matched, matched_within, windows
-from models.fairshare.dealt_twice import traded
+from models.fairshare.columns.dealing import matched, matched_within, windows
+from models.fairshare.columns.dealt_twice import traded
+from models.fairshare.columns.thresholds import excess
 from models.fairshare.schema import Plan, Problem
-from models.fairshare.sum_inner import best_logarithms, best_sum
-from models.fairshare.thresholds import excess
+from models.fairshare.sums.inner import best_logarithms, best_sum
 from models.fairshare.verify import verify
 from optimizer.limits import Limits
 from optimizer.result import Outcome, Result

@@ -11,25 +11,26 @@ from scipy.optimize import linprog
 
 from models.contract import Verdict
 from models.conversation import Again, Solve
-from models.fairshare import proving, sifting
-from models.fairshare.carrying import cut_down
-from models.fairshare.classes import Classes, classes_of
-from models.fairshare.division import division_of
-from models.fairshare.envy import envious_jobs
-from models.fairshare.equal_split import equal_division
-from models.fairshare.gauge import Gauge, Gauged
+from models.fairshare.columns.classes import Classes, classes_of
 from models.fairshare.heuristic import plan_of as plan_of_division
+from models.fairshare.levels import sifting
+from models.fairshare.levels.gauge import Gauge, Gauged
+from models.fairshare.levels.responses import Table, alike_in_nothing
+from models.fairshare.levels.sifting import Sifting, prices_in
 from models.fairshare.market import market_of
-from models.fairshare.responses import Table, alike_in_nothing
+from models.fairshare.plans.carrying import cut_down
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.envy import envious_jobs
+from models.fairshare.plans.equal_split import equal_division
+from models.fairshare.proofs import rounds as proving
 from models.fairshare.scale import carried
 from models.fairshare.schema import Plan, Problem
-from models.fairshare.sifting import Sifting, prices_in
 from models.fairshare.verify import verify
 from optimizer.conversation import Solvers
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Outcome, Result
 from optimizer.solve import solve
-from optimizer.study.hot import HotSolver
+from optimizer.study.executors.hot import HotSolver
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 LIMITS = Limits(time_limit_s=20, gap=1e-7)

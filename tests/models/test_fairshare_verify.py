@@ -9,11 +9,12 @@ import pytest
 from scipy.optimize import linprog
 
 from models.contract import ContradictionError
-from models.fairshare.division import division_of
-from models.fairshare.envy import envious_jobs
-from models.fairshare.equal_split import equal_division
 from models.fairshare.heuristic import heuristic
 from models.fairshare.market import market_of
+from models.fairshare.plans.division import division_of
+from models.fairshare.plans.envy import envious_jobs
+from models.fairshare.plans.equal_split import equal_division
+from models.fairshare.proofs.schema import Piece, Price, Round, SlopeTable, Worth
 from models.fairshare.schema import (
     Accelerator,
     Factor,
@@ -30,7 +31,6 @@ from models.fairshare.schema import (
     Tenant,
     Workload,
 )
-from models.fairshare.schema_proof import Piece, Price, Round, SlopeTable, Worth
 from models.fairshare.verify import verify
 from tests.models.fairshare_problems import halves, proved_halves, random_problem, two_by_two
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import kind
-from models.flow.losses import tail_mean
+from models.flow.failures.losses import tail_mean
 from models.flow.schema import (
     Demand,
     FailureMode,

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.flow import design_search
-from models.flow.design import first_plan, simple_bounds, works_of
-from models.flow.design_prices import proved
-from models.flow.examples_design import design, design_survives
-from models.flow.explain_design import explain_design, reasons
-from models.flow.formulation_design import build, extract, program, size, start, start_values
-from models.flow.partitions import violated_partitions
+from models.flow.design import search as design_search
+from models.flow.design.exact import build, extract, program, size, start, start_values
+from models.flow.design.examples import design, design_survives
+from models.flow.design.explain import explain_design, reasons
+from models.flow.design.partitions import violated_partitions
+from models.flow.design.prices import proved
+from models.flow.design.verify import verify_design
+from models.flow.design.works import first_plan, simple_bounds, works_of
 from models.flow.schema import Plan, Problem, Route, Rule, ScenarioRoutes, Upgrade
-from models.flow.verify_design import verify_design
 from optimizer.compile import compile_model
 from optimizer.highs import HighsBackend
 from optimizer.limits import Limits

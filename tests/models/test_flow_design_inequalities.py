@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.flow.cutsets import as_rows, cuts_of, sides, violated
-from models.flow.design import works_of
-from models.flow.design_survival import metric_inequality
-from models.flow.dominance import sensible_of, tidied
-from models.flow.partitions import violated_partitions
-from models.flow.tripartitions import three_parts, violated_tripartitions
+from models.flow.design.cutsets import as_rows, cuts_of, sides, violated
+from models.flow.design.dominance import sensible_of, tidied
+from models.flow.design.partitions import violated_partitions
+from models.flow.design.survival import metric_inequality
+from models.flow.design.tripartitions import three_parts, violated_tripartitions
+from models.flow.design.works import works_of
 from tests.models.test_flow_design import least, problem, random_design
 from tests.oracles.flow_design import designs
 

@@ -7,11 +7,11 @@ import pytest
 from pydantic import ValidationError
 
 from models.flow.checks import warnings
-from models.flow.design import works_of
-from models.flow.dominance import tidied
-from models.flow.explain_design import explain_design
+from models.flow.design.dominance import tidied
+from models.flow.design.explain import explain_design
+from models.flow.design.verify import verify_design
+from models.flow.design.works import works_of
 from models.flow.schema import Plan, Problem
-from models.flow.verify_design import verify_design
 from optimizer.limits import Limits
 from optimizer.solve import solve
 from tests.models.test_flow_design import problem

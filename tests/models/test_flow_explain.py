@@ -7,13 +7,13 @@ import pytest
 from models.contract import Reason
 from models.flow.examples import wan
 from models.flow.explain import alike, explain, repair_in, repair_text, rule_units, subjects
-from models.flow.explain_cuts import cut_of, full_channels, price_bound
+from models.flow.fairness.verify import channel_prices
 from models.flow.goals import goal_names
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.tally import tally_of
+from models.flow.routing.explain_cuts import cut_of, full_channels, price_bound
 from models.flow.schema import LinkPrice, Plan, Problem, Rule
-from models.flow.tally import tally_of
 from models.flow.verify import verify
-from models.flow.verify_fair import channel_prices
 from optimizer.limits import Limits
 from optimizer.solve import solve
 from tests.models.flow_problems import ROUTED, exact, random_routing, random_supplies, routing, supplying

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import kind
-from models.flow import failure_pricing, formulation_failures, losses
-from models.flow.examples_failures import protected, risky, swept
-from models.flow.explain_failures import reasons
-from models.flow.failure_pricing import SetPricer
-from models.flow.failures import MOST_SCENARIOS, families, mistakes, scenario_count, scenarios_of
-from models.flow.network import network_of
-from models.flow.protection import heaviest
+from models.flow.failures import exact as formulation_failures
+from models.flow.failures import losses
+from models.flow.failures import pricing as failure_pricing
+from models.flow.failures.examples import protected, risky, swept
+from models.flow.failures.explain import reasons
+from models.flow.failures.pricing import SetPricer
+from models.flow.failures.protection import heaviest
+from models.flow.failures.scenarios import MOST_SCENARIOS, families, mistakes, scenario_count, scenarios_of
+from models.flow.network.arrays import network_of
+from models.flow.network.tally import tally_of
 from models.flow.schema import Demand, FailureMode, Failures, Granted, Objective, Plan, Problem, Route, Scenario
-from models.flow.tally import tally_of
 from optimizer.compile import compile_model
 from optimizer.diagnose import diagnose
 from optimizer.highs import HighsBackend

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from models.flow.network.tally import tally_of
 from models.flow.schema import Demand, Link, Node, Objective, Paths, Problem
-from models.flow.tally import tally_of
 from optimizer.result import Outcome
 from tests.models.flow_random import plan_of, problem, solved
 from tests.oracles.flow_edges import Oracle
@@ -47,8 +47,8 @@ def test_latency_limits_of_each_class_are_its_own(seed: int) -> None:
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("seed", range(60, 64))
 def test_a_choice_of_paths_is_kept(seed: int, k: int) -> None:
-    from models.flow.network import traffic_of
-    from models.flow.paths import admissible
+    from models.flow.network.arrays import traffic_of
+    from models.flow.paths.admissible import admissible
 
     given = problem(seed, "max_min_fair", paths=Paths(choice="shortest", k=k))  # type: ignore[arg-type]
     allowed = admissible(given)

@@ -8,8 +8,8 @@ import pytest
 
 from models.flow.explain import CUT_COLUMNS, FIRM_RULES, repair_in, rule_units
 from models.flow.formulation import HASTENING, LINKING, build, size
-from models.flow.formulation_setting import setting_of, simple_paths
-from models.flow.network import network_of
+from models.flow.network.arrays import network_of
+from models.flow.routing.formulation_setting import setting_of, simple_paths
 from models.flow.schema import Problem, Rule
 from optimizer.compile import compile_model
 from optimizer.diagnose import diagnose

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.flow import pricing
-from models.flow.allpairs import cheapest_trees, worth_it
-from models.flow.codes import run_sums
-from models.flow.fabric import commodities_of, plain_fabric
-from models.flow.network import network_of
-from models.flow.patterns import dealt, matched, spans
-from models.flow.pricing import GraphPricer, PathTable, run_totals, traced
+from models.flow.columns import pricing
+from models.flow.columns.codes import run_sums
+from models.flow.columns.patterns import dealt, matched, spans
+from models.flow.columns.pricing import GraphPricer, PathTable, run_totals, traced
+from models.flow.network.arrays import network_of
+from models.flow.network.fabric import commodities_of, plain_fabric
+from models.flow.paths.allpairs import cheapest_trees, worth_it
 from models.program import Floats, Ints
 from tests.models.flow_random import problem
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.flow import columns, mending
-from models.flow.fabric import commodities_of, plain_fabric
-from models.flow.master import EXACT, Master, Stage
-from models.flow.mending import mended
-from models.flow.network import network_of
-from models.flow.pricing import table_of
+from models.flow.columns import generation as columns
+from models.flow.columns import mending
+from models.flow.columns.master import EXACT, Master, Stage
+from models.flow.columns.mending import mended
+from models.flow.columns.pricing import table_of
+from models.flow.columns.store import PathStore
+from models.flow.network.arrays import network_of
+from models.flow.network.fabric import commodities_of, plain_fabric
 from models.flow.schema import Demand, Link, Node, Objective, Problem
-from models.flow.store import PathStore
 from models.flow.verify import verify
 from tests.models.flow_random import plan_of, problem, solved
 from tests.oracles.flow_edges import Oracle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.flow.network import network_of
+from models.flow.network.arrays import network_of
 from models.flow.schema import Problem
 from tests.models.flow_problems import routing, supplying
 from tests.oracles.flow import Optimum, best, paths_of, simple_paths

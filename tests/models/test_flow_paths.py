@@ -6,10 +6,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from models.flow.disjoint import DisjointPaths
-from models.flow.limited import cheapest_within
-from models.flow.network import network_of, traffic_of
-from models.flow.paths import admissible
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.paths.admissible import admissible
+from models.flow.paths.disjoint import DisjointPaths
+from models.flow.paths.limited import cheapest_within
 from models.flow.schema import Demand, Direction, Link, ListedPath, Node, Objective, Paths, Problem
 from tests.models.flow_random import problem, solved
 from tests.oracles.flow_edges import loopless

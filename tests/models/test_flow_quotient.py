@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from models.flow.quotient import folded
+from models.flow.network.quotient import folded
+from models.flow.network.symmetry import kinds, refined
+from models.flow.network.tally import tally_of
 from models.flow.schema import DemandTable, Direction, Link, LinkTable, Node, NodeTable, Objective, Problem
-from models.flow.symmetry import kinds, refined
-from models.flow.tally import tally_of
 from optimizer.result import Outcome
 from tests.models.flow_random import plan_of, solved
 
@@ -96,7 +96,7 @@ def test_the_folded_answer_is_the_answer(objective: str, direction: str, odd: in
     if not odd:
         assert folded(given) is not None
     found = solved(given)
-    monkeypatch.setattr("models.flow.routing.folded", lambda _: None)
+    monkeypatch.setattr("models.flow.routing.field.folded", lambda _: None)
     plain = solved(given)
     for one in (found, plain):
         assert one.outcome is Outcome.optimal, (one.failure, one.certificate)

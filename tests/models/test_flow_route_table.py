@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.flow import route_columns
+from models.flow.design.examples import design
 from models.flow.examples import wan
-from models.flow.examples_design import design
 from models.flow.explain import explain
 from models.flow.formulation import start
 from models.flow.heuristic import heuristic
-from models.flow.route_columns import MOST_LISTED, columns_of, listed_routes, with_routes
+from models.flow.network.tally import tally_of
+from models.flow.paths import route_columns
+from models.flow.paths.route_columns import MOST_LISTED, columns_of, listed_routes, with_routes
 from models.flow.schema import Bundle, Demand, Link, Node, Objective, Plan, Problem, Route, RouteTable, Rule
-from models.flow.tally import tally_of
 from models.flow.verify import verify
 from models.flow.views import VIEWS
 from tests.models.flow_random import plan_of, problem, solved

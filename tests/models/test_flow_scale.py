@@ -5,12 +5,12 @@ import random
 import numpy as np
 import pytest
 
-from models.flow.balancing import balanced
-from models.flow.fabric import commodities_of, plain_fabric
-from models.flow.network import network_of, traffic_of
-from models.flow.pricing import GraphPricer, PathTable, joined, table_of
+from models.flow.columns.pricing import GraphPricer, PathTable, joined, table_of
+from models.flow.columns.store import PathStore
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.fabric import commodities_of, plain_fabric
+from models.flow.routing.balancing import balanced
 from models.flow.schema import Demand, Link, Node, Objective, Paths, Problem
-from models.flow.store import PathStore
 from models.flow.verify import verify
 from optimizer.result import Outcome
 from tests.models.flow_random import plan_of, problem, solved
@@ -92,7 +92,7 @@ def test_a_share_without_limit_is_told_as_such() -> None:
 @pytest.mark.parametrize(("choice", "k"), [("shortest", 2), ("edge_disjoint", 2)])
 @pytest.mark.parametrize("seed", range(60, 64))
 def test_a_choice_of_paths_is_kept(objective: str, choice: str, k: int, seed: int) -> None:
-    from models.flow.paths import admissible
+    from models.flow.paths.admissible import admissible
 
     given = problem(seed, objective, paths=Paths(choice=choice, k=k))  # type: ignore[arg-type]
     allowed = admissible(given)
@@ -151,7 +151,7 @@ def test_a_store_takes_each_path_once() -> None:
 
 
 def test_matched_amounts_fill_each_other() -> None:
-    from models.flow.patterns import matched
+    from models.flow.columns.patterns import matched
 
     rng = random.Random(5)
     for _ in range(50):
@@ -165,11 +165,11 @@ def test_matched_amounts_fill_each_other() -> None:
 
 
 def test_only_searches_that_use_a_plan_are_sent_one() -> None:
+    from models.flow.design.examples import design
     from models.flow.examples import wan
-    from models.flow.examples_design import design
-    from models.flow.examples_failures import protected, swept
-    from models.flow.examples_transfers import transfers
+    from models.flow.failures.examples import protected, swept
     from models.flow.scale import starts_from
+    from models.flow.transfers.examples import transfers
 
     assert not starts_from(wan())
     assert all(starts_from(one()) for one in (design, protected, swept, transfers))

@@ -8,12 +8,12 @@ from heapq import heappop, heappush
 import numpy as np
 import pytest
 
-from models.flow import shortest as module
-from models.flow.decompose import peeled
-from models.flow.network import Network, network_of
+from models.flow.network.arrays import Network, network_of
+from models.flow.paths import shortest as module
+from models.flow.paths.decompose import peeled
+from models.flow.paths.shortest import distances_from, free_parts, shortest
+from models.flow.routing.verify import net_outflow
 from models.flow.schema import Problem
-from models.flow.shortest import distances_from, free_parts, shortest
-from models.flow.verify_routes import net_outflow
 from models.program import Floats
 from tests.models.flow_problems import routing
 

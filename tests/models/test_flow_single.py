@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from models.flow.network import network_of
+from models.flow.network.arrays import network_of
+from models.flow.routing.single import supplied_program
 from models.flow.schema import Direction, Link, LinkTable, Node, NodeTable, Objective, Problem
-from models.flow.single import supplied_program
 from optimizer.result import Outcome
 from tests.models.flow_random import plan_of, solved
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from models.catalogue import kind
 from models.conversation import Offered
-from models.flow import sweep
-from models.flow.aftermath import strong_groups
-from models.flow.explain_failures import failure_reasons as reasons
+from models.flow.failures import sweep
+from models.flow.failures.aftermath import strong_groups
+from models.flow.failures.explain import failure_reasons as reasons
+from models.flow.failures.sweep import aftermaths
 from models.flow.schema import Aftermath, Demand, FailureMode, Failures, Objective, Plan, Problem, Scenario
-from models.flow.sweep import aftermaths
 from optimizer.limits import Limits
 from optimizer.solve import solve
 from tests.models.failure_talk import Ended, anything, links_of, listed, nodes_of, talked

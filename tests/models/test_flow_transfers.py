@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.flow import transfer_trees
-from models.flow.examples_transfers import transfers
-from models.flow.expansion import expansion_of
 from models.flow.explain import explain, subjects
-from models.flow.formulation_transfers import build, extract, size, start
 from models.flow.schema import Direction, Leg, Link, Plan, Problem, Shipment, Transfer
-from models.flow.transfer_trees import ways
-from models.flow.transfers import first_plan, simple_bounds
-from models.flow.verify_transfers import verify_transfers
+from models.flow.transfers import trees as transfer_trees
+from models.flow.transfers.exact import build, extract, size, start
+from models.flow.transfers.examples import transfers
+from models.flow.transfers.expansion import expansion_of
+from models.flow.transfers.first import first_plan, simple_bounds
+from models.flow.transfers.trees import ways
+from models.flow.transfers.verify import verify_transfers
 from optimizer.compile import compile_model
 from optimizer.limits import Limits
 from optimizer.result import Outcome, Result

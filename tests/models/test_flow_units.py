@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
+from models.flow.columns.pricing import GraphPricer
+from models.flow.columns.units import Units, middle
 from models.flow.explain import explain
-from models.flow.fabric import commodities_of, plain_fabric
-from models.flow.network import network_of
-from models.flow.pricing import GraphPricer
+from models.flow.network.arrays import network_of
+from models.flow.network.fabric import commodities_of, plain_fabric
 from models.flow.schema import Demand, Direction, FlowTable, Link, LinkFlow, Node, Objective, Plan, Problem, Route, Rule
-from models.flow.units import Units, middle
 from models.flow.verify import verify
 from models.program import LinearProgram
 from tests.models.flow_random import plan_of, problem, solved

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from models.contract import MAX_VIOLATIONS, Verdict
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.tally import tally_of
+from models.flow.paths.shortest import shortest
 from models.flow.schema import Bundle, FairLevel, FlowTable, Granted, LinkFlow, LinkPrice, Plan, Problem, Route, Rule
-from models.flow.shortest import shortest
-from models.flow.tally import tally_of
 from models.flow.verify import goals, verify
 from models.program import Floats
 from tests.models.flow_problems import exact, random_routing, random_supplies, routing, supplying

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from models.collectives import collective_time
 from models.fabrics import fat_tree, leaf_spine, ring
-from models.flow.from_fabric import fabric_of, problem_of
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
+from models.flow.network.from_fabric import fabric_of, problem_of
+from models.flow.network.tally import tally_of
 from models.flow.schema import (
     Bundle,
     Demand,
@@ -36,7 +37,6 @@ from models.flow.schema import (
     Transfer,
     Use,
 )
-from models.flow.tally import tally_of
 from models.flow.verify import verify
 from models.flow.views import VIEWS, loads, paths, splits
 

@@ -17,7 +17,7 @@ from optimizer.columns import generate
 from optimizer.diving import dive
 from optimizer.limits import Limits
 from optimizer.solve import solve
-from optimizer.study.hot import HotSolver
+from optimizer.study.executors.hot import HotSolver
 from tests.models.placement_problems import job, middling_problem, node, problem, tiny_problem
 from tests.models.test_placement_carried import edited
 from tests.models.test_placement_scale import check_part

@@ -12,8 +12,8 @@ from models.placement.schema import Interference, JobPlacement, Plan, Problem, W
 from models.placement.sharing import pair_speed, shared_gpus
 from models.placement.verify import verify
 from models.placement.views import sharing
-from models.runtime.interference import fit
-from models.runtime.speeds_sharing import sharing_section
+from models.runtime.speeds.interference import fit
+from models.runtime.speeds.sharing import sharing_section
 from optimizer.limits import Limits
 from optimizer.solve import solve
 from tests.models.placement_problems import job, node

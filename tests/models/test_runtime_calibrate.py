@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.runtime.calibrate_fit import Jobs, Prior, fit
+from models.runtime.calibration.fit import Jobs, Prior, fit
 
 
 def made(seed: int, jobs: int = 40, coefficients: int = 8) -> tuple[Jobs, np.ndarray]:

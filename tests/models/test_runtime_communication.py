@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.runtime.communication import (
+from models.runtime.prediction.communication import (
     Ring,
     all_reduce_s,
     bubble_share,

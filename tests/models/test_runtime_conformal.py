@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from models.runtime.baselines import LogRidge, best_rate
-from models.runtime.conformal import (
+from models.runtime.evaluation.baselines import LogRidge, best_rate
+from models.runtime.evaluation.conformal import (
     conformal_quantile,
     coverage,
     enough,

@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.runtime.anchors import chosen_anchors
-from models.runtime.calibrate import Base, Calibration, base_of, calibrate, jobs_fitted, measured_jobs, operators_fitted, refined
-from models.runtime.calibrate_curves import Curves, Shapes, curves_of, shape_of
-from models.runtime.calibrate_export import plain_device
-from models.runtime.calibrate_fit import Jobs, Prior, fit
-from models.runtime.calibrate_predict import predicted
-from models.runtime.calibrate_start import UnknownDeviceError, starting_device
-from models.runtime.calibrate_terms import CONTEXTS, operator_prior, operator_terms
+from models.runtime.calibration.anchors import chosen_anchors
+from models.runtime.calibration.curves import Curves, Shapes, curves_of, shape_of
+from models.runtime.calibration.export import plain_device
+from models.runtime.calibration.fit import Jobs, Prior, fit
+from models.runtime.calibration.ladder import Base, Calibration, base_of, calibrate, jobs_fitted, measured_jobs, operators_fitted, refined
+from models.runtime.calibration.predict import predicted
+from models.runtime.calibration.start import UnknownDeviceError, starting_device
+from models.runtime.calibration.terms import CONTEXTS, operator_prior, operator_terms
 from models.runtime.device import DeviceKind, DeviceSpec
 from models.runtime.devices_known import cpu_device, known_devices
-from models.runtime.evaluate import Evaluation, evaluate
-from models.runtime.families import work
+from models.runtime.evaluation.evaluate import Evaluation, evaluate
+from models.runtime.evaluation.uncertainty import NoisyError, Scores, interval, repeat_noise
+from models.runtime.families.work import work
 from models.runtime.job import Family, JobSpec
-from models.runtime.memory import memory
 from models.runtime.operators import Operator, OperatorClass, Phase, Precision, Work
-from models.runtime.predict import predict
+from models.runtime.prediction.memory import memory
+from models.runtime.prediction.predict import predict
+from models.runtime.prediction.roofline import operator_seconds
 from models.runtime.records import Machine, Memory, OperatorRecord, Record, StartUpSeconds, Timing
-from models.runtime.roofline import operator_seconds
-from models.runtime.uncertainty import NoisyError, Scores, interval, repeat_noise
 
 ROW: dict[str, Any] = {
     "device": DeviceKind.cpu,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.runtime.families import CLOSED_FORMS, work
+from models.runtime.families.work import CLOSED_FORMS, work
 from models.runtime.job import Family, JobSpec, Mode, OptimizerName, Weights
 from models.runtime.operators import OperatorClass, Phase, Work
 

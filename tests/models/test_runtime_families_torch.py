@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from models.runtime.families import work  # noqa: E402
+from models.runtime.families.work import work  # noqa: E402
 from models.runtime.job import Family, JobSpec  # noqa: E402
 from models.runtime.operators import OperatorClass  # noqa: E402
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from models.runtime.interference import FilledPair, Interference, JobType, PairSpeed, filled_pairs, fit
-from models.runtime.scaling_variances import combined, most_probable_variances
+from models.runtime.scaling.variances import combined, most_probable_variances
+from models.runtime.speeds.interference import FilledPair, Interference, JobType, PairSpeed, filled_pairs, fit
 
 JOBS = tuple(
     JobType(f"{family} {batch:g}", family, batch) for family in ("conv", "text", "rank", "play") for batch in (8.0, 16.0, 32.0, 64.0)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from models.runtime.families import work
+from models.runtime.families.work import work
 from models.runtime.job import Family, JobSpec, Mode, Parallel, Weights
-from models.runtime.memory import GIB, fits_probability, memory, state_bytes
+from models.runtime.prediction.memory import GIB, fits_probability, memory, state_bytes
 from tests.models.runtime_devices import measured, plain_device
 
 DECODER = {"family": "decoder", "layers": 4, "width": 64, "heads": 4, "seq": 32, "batch": 4, "vocab": 100}

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.runtime.communication import all_reduce_s, rings
 from models.runtime.device import ClassCoefficients, Combine, DeviceSpec, Uncertainty
 from models.runtime.devices_known import known_devices
-from models.runtime.extrapolation import hull_of
-from models.runtime.families import work
+from models.runtime.families.work import work
 from models.runtime.job import Family, JobSpec, Mode, Parallel
 from models.runtime.operators import Operator, OperatorClass, Phase, Precision, Work
-from models.runtime.predict import many_step_seconds, predict, step_seconds
-from models.runtime.roofline import log_slopes, operator_seconds, slope_paths, tier_shares
+from models.runtime.prediction.communication import all_reduce_s, rings
+from models.runtime.prediction.extrapolation import hull_of
+from models.runtime.prediction.predict import many_step_seconds, predict, step_seconds
+from models.runtime.prediction.roofline import log_slopes, operator_seconds, slope_paths, tier_shares
 from tests.models.runtime_devices import links, measured, plain_device, tiered_device
 
 TRACED = JobSpec(family=Family.traced, steps=10)

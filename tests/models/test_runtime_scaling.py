@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from models.program import Floats
-from models.runtime.pollux import log_ridge, no_communication, pollux, pollux_log_seconds
-from models.runtime.scaling import Scaling, choose_form, fit
-from models.runtime.scaling_fit import Belief, most_probable, slopes
-from models.runtime.scaling_law import FORMS, PARAMETERS, Form, Hops, Runs, Shapes, Waiting, delays, largest_normal
-from models.runtime.strong_scaling import in_proportion, time_to_train, weak_scaling
+from models.runtime.scaling.estimator import Belief, most_probable, slopes
+from models.runtime.scaling.law import FORMS, PARAMETERS, Form, Hops, Runs, Shapes, Waiting, delays, largest_normal
+from models.runtime.scaling.pollux import log_ridge, no_communication, pollux, pollux_log_seconds
+from models.runtime.scaling.pooled import Scaling, choose_form, fit
+from models.runtime.scaling.strong import in_proportion, time_to_train, weak_scaling
 
 TRUE = {
     "overhead_s": 0.05,

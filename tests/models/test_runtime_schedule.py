@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import catalogue
-from models.runtime.schedule import Jobs, assigned, loads, makespan, program, started
-from models.runtime.schedule_rules import (
+from models.runtime.schedules.makespan import Jobs, assigned, loads, makespan, program, started
+from models.runtime.schedules.rules import (
     exact,
     expected_even,
     expected_random,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from models.program import Floats
-from models.runtime.families import work
+from models.runtime.families.work import work
 from models.runtime.job import Family, JobSpec, Mode
 from models.runtime.operators import OperatorClass, Phase
-from models.runtime.simple import (
+from models.runtime.prediction.simple import (
     access_s,
     compute_s,
     flops_over_peak_s,

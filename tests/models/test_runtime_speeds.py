@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from models.runtime.communication import rings
 from models.runtime.device import Coefficient, DeviceSpec, Source
 from models.runtime.devices_known import known_devices
 from models.runtime.job import Family, JobSpec, Parallel
-from models.runtime.memory import memory
-from models.runtime.predict import predict
+from models.runtime.prediction.communication import rings
+from models.runtime.prediction.memory import memory
+from models.runtime.prediction.predict import predict
 from models.runtime.records import PairRecord, Sharing
-from models.runtime.speeds import Offer, Speeds, robust_budget, speeds
-from models.runtime.speeds_jobs import SharedJob, SharedJobs
-from models.runtime.speeds_pairs import paired
-from models.runtime.speeds_spread import spread_device, with_network
+from models.runtime.speeds.jobs import SharedJob, SharedJobs
+from models.runtime.speeds.pairs import paired
+from models.runtime.speeds.predicted import Offer, Speeds, robust_budget, speeds
+from models.runtime.speeds.spread import spread_device, with_network
 from tests.models.test_runtime_evaluate import ROW
 
 V100, T4 = known_devices()["V100-SXM2-16GB"], known_devices()["T4"]

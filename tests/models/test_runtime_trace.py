@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.runtime.families import work as closed_form
+from models.runtime.families.work import work as closed_form
 from models.runtime.job import JobSpec, Mode, OptimizerName
 from models.runtime.operators import Operator, OperatorClass, Phase, Precision, Work
 from models.runtime.trace import TraceError, factory_called, traced, traced_factory

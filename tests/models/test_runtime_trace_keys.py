@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from models.runtime.calibrate_curves import shape_of
-from models.runtime.families import work as closed_form
+from models.runtime.calibration.curves import shape_of
+from models.runtime.families.work import work as closed_form
 from models.runtime.job import Family, Mode
 from models.runtime.operators import Operator, OperatorClass, Phase, Work
 from models.runtime.trace import traced, traced_factory

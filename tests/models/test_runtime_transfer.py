@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.program import Floats
-from models.runtime.transfer import Device, JobType, Speeds, Transferred, constant_ratio, prepare
+from models.runtime.speeds.transfer import Device, JobType, Speeds, Transferred, constant_ratio, prepare
 
 JOBS = tuple(
     JobType(f"{family} {batch:g}", family, batch, gpus)

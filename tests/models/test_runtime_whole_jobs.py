@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.runtime.calibrate_predict import predicted
-from models.runtime.predict import predict
-from models.runtime.whole_jobs import Doubts, Parts, log_spread, percentiles, widening
+from models.runtime.calibration.predict import predicted
+from models.runtime.evaluation.whole_jobs import Doubts, Parts, log_spread, percentiles, widening
+from models.runtime.prediction.predict import predict
 from service.measure.validate_frozen import Frozen, thawed
 from service.measure.validate_times import PilotJob, SlowDown, pilot_slow_down
 from tests.models.runtime_devices import plain_device

@@ -16,7 +16,7 @@ from models.tiering.schema import GoalName, Plan, Problem, Rule, TierPrice
 from optimizer.limits import Limits
 from optimizer.result import Outcome
 from optimizer.solve import solve
-from optimizer.study.hot import HotSolver
+from optimizer.study.executors.hot import HotSolver
 from tests.models.test_tiering_scale import plain_problem
 
 LIMITS = Limits(time_limit_s=5.0, gap=1e-3)

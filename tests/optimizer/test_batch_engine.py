@@ -16,7 +16,7 @@ from models.linear.schema import Problem
 from optimizer.limits import Limits
 from optimizer.result import Outcome, Result, StopReason
 from optimizer.solve import COUNTING, solve
-from optimizer.study.batch_engine import METHODS, solve_together
+from optimizer.study.executors.batch_engine import METHODS, solve_together
 
 pytest.importorskip("torch")
 

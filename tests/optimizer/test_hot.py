@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import optimizer.study.hot as hot_module
+import optimizer.study.executors.hot as hot_module
 from models.catalogue import kind_of, kinds
 from models.linear.examples import lp
 from models.linear.schema import Columns, Entries, Problem, Rows
@@ -24,7 +24,7 @@ from optimizer.limits import Limits
 from optimizer.live import LiveProgram
 from optimizer.result import Outcome, Result, StopReason
 from optimizer.solve import solve
-from optimizer.study.hot import HotSolver
+from optimizer.study.executors.hot import HotSolver
 from tests.models import fairshare_problems, flow_random, placement_problems, tiering_problems
 from tests.optimizer.hot_chains import as_problem, programs
 from tests.optimizer.hot_problems import chain

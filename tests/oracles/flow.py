@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linprog
 
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.flow.network import Network
+    from models.flow.network.arrays import Network
     from models.flow.schema import Problem
 
 SAME = 1e-7  # what linprog's answers are exact to

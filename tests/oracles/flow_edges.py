@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
 from models.flow.schema import Problem
 
 Row = tuple[dict[int, float], float]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.runtime_cpu import held, measured, show
-from models.runtime.calibrate import Base, Calibration, base_of
-from models.runtime.evaluate import evaluate
+from models.runtime.calibration.ladder import Base, Calibration, base_of
+from models.runtime.evaluation.evaluate import evaluate
 from models.runtime.operators import Operator, OperatorClass, Precision
 from models.runtime.records import Machine, OperatorRecord, Record
 from service.cli.runtime_model import all_rows

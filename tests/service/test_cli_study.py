@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import service.cli.study as commands
-from optimizer.study.engine import EngineError
+from optimizer.study.executors.engine import EngineError
 from optimizer.study.schema import Study
 from service.cli import app
 from service.documents.errors import BadInputError

@@ -10,12 +10,12 @@ import pytest
 
 from models.contract import Kind
 from models.fairshare import examples
-from models.fairshare.equal_split import equal_division
-from models.fairshare.leases import LeaseBook, Terms
-from models.fairshare.leases_placement import placement_document
-from models.fairshare.leases_targets import targets_from, targets_of
+from models.fairshare.leases.book import LeaseBook, Terms
+from models.fairshare.leases.placement import placement_document
+from models.fairshare.leases.targets import targets_from, targets_of
+from models.fairshare.plans.equal_split import equal_division
+from models.fairshare.proofs.schema import Price, Round
 from models.fairshare.schema import Accelerator, Job, PairSpeed, Plan, Problem, Share, Speed, Tenant, Workload
-from models.fairshare.schema_proof import Price, Round
 from models.fairshare.views import VIEWS
 from models.placement.schema import Problem as Placement
 from optimizer.limits import Limits

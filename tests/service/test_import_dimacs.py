@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from models.flow.network import network_of
+from models.flow.network.arrays import network_of
 from models.flow.schema import Objective, Problem
 from service.importers.dimacs import import_dimacs
 from service.importers.failures import ImportFileError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from models.flow.network import network_of, traffic_of
+from models.flow.network.arrays import network_of, traffic_of
 from models.flow.schema import Direction, Objective, PathChoice, Paths, Problem
 from service.importers.failures import ImportFileError
 from service.importers.graphml import import_graphml

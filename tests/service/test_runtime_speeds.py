@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from models.fairshare.division import division_of
+from models.fairshare.plans.division import division_of
 from models.fairshare.schema import Job, Plan, Problem
-from models.runtime.calibrate import Calibration, calibrate
+from models.runtime.calibration.ladder import Calibration, calibrate
 from models.runtime.records import Record
 from optimizer.limits import Limits
 from optimizer.result import Outcome

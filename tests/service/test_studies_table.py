@@ -13,11 +13,10 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from optimizer.study.engine import Done, Step
-from optimizer.study.in_process import InProcess
+from optimizer.study.executors.engine import Done, Step
+from optimizer.study.executors.in_process import InProcess
 from optimizer.study.rows import Row
 from optimizer.study.run import StudyProgress, Table
-from optimizer.study.shelf import Shelf
 from service.cli.study_progress import COLUMNS, Bars, Shown
 from service.documents.reading import Text
 from service.documents.study import read_study
@@ -26,6 +25,7 @@ from service.studies.charts import charts, specifications
 from service.studies.conclusions import StudyExit, conclusions
 from service.studies.files import put, written
 from service.studies.frame import columns_of, frame
+from service.studies.shelf import Shelf
 from service.studies.whole import Whole, load_whole, run_whole
 from service.studies.wording import against, label_of
 from tests.service.study_tables import goal, infeasible, large, planless, row, scenario, table

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from optimizer.study.intervals import Interval
+from optimizer.study.conclusions.intervals import Interval
 from service.report import study_charts
 from service.report.study import MOST_LINES, render_study
 from service.report.study_plot import Scale, canvas, limits, ticks

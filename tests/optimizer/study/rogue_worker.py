@@ -12,8 +12,8 @@ from pathlib import Path
 
 from models.linear.schema import Plan
 from optimizer.incumbents import Bounded, Found
-from optimizer.study import pool_worker
-from optimizer.study.engine import Asked, Done, Held
+from optimizer.study.executors import pool_worker
+from optimizer.study.executors.engine import Asked, Done, Held
 
 SLOW = "STUDY_TEST_SLOW_S"  # environment variable: seconds that each scenario takes longer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.linear.schema import Columns, Entries, Problem, Rows
 from optimizer.limits import Limits
-from optimizer.study.engine import Asked, Held
+from optimizer.study.executors.engine import Asked, Held
 from optimizer.study.rows import Change, Row, Scenario
 from optimizer.study.schema import Study
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from optimizer.study.intervals import State, known
+from optimizer.study.conclusions.intervals import State, known
 from optimizer.study.rows import Row
 from tests.optimizer.study.tables import INF, certificate, row
 

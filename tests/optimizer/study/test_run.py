@@ -11,14 +11,15 @@ from typing import Self
 import pytest
 
 from models.linear.schema import Problem
-from optimizer.study.answering import StudyAsker
-from optimizer.study.engine import Asked, Done, Engine, Held, Step
-from optimizer.study.in_process import InProcess
-from optimizer.study.pool import LocalPool
+from optimizer.study.executors.engine import Asked, Done, Engine, Held, Step
+from optimizer.study.executors.in_process import InProcess
+from optimizer.study.executors.pool import LocalPool
+from optimizer.study.questions.answering import StudyAsker
 from optimizer.study.rows import Change, Row, Scenario
 from optimizer.study.run import Answerer, StudyProgress, Table, load_table, run_study
 from optimizer.study.schema import Study, StudyLimits
-from optimizer.study.shelf import Memory, Shelf, ShelfError
+from optimizer.study.store import Memory
+from service.studies.shelf import Shelf, ShelfError
 from tests.optimizer.study.small import base, objective, scenario, study
 
 LIMITS = StudyLimits(time_limit_s=20.0)

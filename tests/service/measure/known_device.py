@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.runtime.calibrate import calibrate
-from models.runtime.calibrate_start import starting_device
+from models.runtime.calibration.ladder import calibrate
+from models.runtime.calibration.start import starting_device
 from models.runtime.device import DeviceKind
-from models.runtime.families import work
-from models.runtime.predict import step_seconds
+from models.runtime.families.work import work
+from models.runtime.prediction.predict import step_seconds
 from models.runtime.records import Machine, PairRecord, Record, Sharing, StartUpSeconds, Timing
 from service.measure.grid import jobs
 from service.measure.validate import Known

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from models.runtime.families import work
+from models.runtime.families.work import work
 from models.runtime.job import Family, JobSpec, Mode
 from models.runtime.operators import Precision
 from models.runtime.records import Sharing

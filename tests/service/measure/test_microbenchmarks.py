@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from models.runtime.calibrate_curves import shape_of
-from models.runtime.families import work
+from models.runtime.calibration.curves import shape_of
+from models.runtime.families.work import work
 from models.runtime.operators import Operator, OperatorClass, Precision, unit_of
 from service.measure import microbenchmarks as module
 from service.measure.grid import jobs

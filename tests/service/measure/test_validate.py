@@ -11,8 +11,8 @@ import pytest
 
 from models.runtime.job import Family
 from models.runtime.records import ForeignLoad
-from models.runtime.schedule import makespan
-from models.runtime.schedule_rules import exact, expected_random
+from models.runtime.schedules.makespan import makespan
+from models.runtime.schedules.rules import exact, expected_random
 from service.measure.grid import jobs
 from service.measure.store import job_key
 from service.measure.validate import Asked, Known, planned_runs, prepare

@@ -1,0 +1,1 @@
+"""Max-min fairness: water filling, its levels, and the proof of each."""

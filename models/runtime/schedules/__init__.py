@@ -1,0 +1,1 @@
+"""Whole jobs on devices: the program of the least makespan, and simple rules beside it."""
