@@ -8,7 +8,27 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.cli import backup, curve, explain, importing, keys, kinds, runs, runtime, serve, solve, study, validate, verify, view
+from service.cli import (
+    backup,
+    curve,
+    explain,
+    importing,
+    keys,
+    kinds,
+    kubernetes,
+    kubernetes_extender,
+    replay,
+    runs,
+    runtime,
+    serve,
+    simulate,
+    slurm,
+    solve,
+    study,
+    validate,
+    verify,
+    view,
+)
 from service.cli.errors import BadInputError, Exit
 from service.cli.output import complain
 
@@ -38,6 +58,11 @@ app.add_typer(importing.app, name="import")
 app.add_typer(study.app, name="study")
 app.add_typer(runs.app, name="runs")
 app.add_typer(runtime.app, name="runtime")
+app.command("replay")(replay.replay)
+app.command("simulate")(simulate.simulate)
+app.add_typer(slurm.app, name="slurm")
+kubernetes.app.command("extender")(kubernetes_extender.extender)
+app.add_typer(kubernetes.app, name="kubernetes")
 app.command("validate")(validate.validate)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import importing_networks, importing_shares
+from service.cli import importing_clusters, importing_networks, importing_shares
 from service.cli.errors import BadInputError
 from service.cli.files import Target
 from service.cli.kinds import as_json
@@ -25,6 +25,8 @@ app = typer.Typer(help="Make a problem from another format.", no_args_is_help=Tr
 for _name in ("sndlib", "graphml", "repetita", "dimacs_min", "links_demands"):
     app.command(_name.replace("_", "-"))(getattr(importing_networks, _name))
 app.command()(importing_shares.gavel)
+app.command()(importing_clusters.slurm)
+app.command()(importing_clusters.kubernetes)
 
 
 @app.command()

@@ -74,6 +74,7 @@ class SeenJob:
     started_at: float | None = None
     ends_at: float | None = None  # when it ends at the latest: its start plus its time limit; None: no limit is known
     display: str = ""  # the name a person gave it, for sentences; empty: the id
+    pinned: tuple[str, ...] = ()  # where the plugin pinned a released job that has not started: a node a worker, or each once
 
     @property
     def name(self) -> str:

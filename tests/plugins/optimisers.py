@@ -1,0 +1,65 @@
+"""Optimisers for tests: one that is quick and runs here, and ones that do not work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from models.placement.heuristic import heuristic
+from models.placement.schema import Plan, Problem
+from models.placement.verify import goals, verify
+from optimizer.limits import Limits
+from optimizer.solve import solve
+from service.plugins.planner import Answer, NoPlanError
+
+
+class Greedy:
+    """Answers with the heuristic's plan at once; calls ``meanwhile`` before it answers."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.meanwhile = meanwhile
+        self.problems: list[Problem] = []
+        self.starts: list[Plan | None] = []
+        self.closed = False
+
+    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
+        self.problems.append(problem)
+        self.starts.append(warm_start)
+        plan = heuristic(problem, limits.seed, 1.0)
+        if problem.use == "place":
+            self.meanwhile()
+        if plan is None:
+            raise NoPlanError("no_plan", "greedy placement finds no plan")
+        objective = verify(problem, plan).objectives[goals(problem)[0].name]
+        return Answer(plan.model_dump_json(), objective)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Here:
+    """The real solver in this process: no child to start, and no deadline that is enforced."""
+
+    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
+        result = solve(problem, limits, warm_start=warm_start, isolate=False)
+        if result.plan is None or result.certificate is None:
+            raise NoPlanError("no_plan", result.message)
+        return Answer(result.plan.model_dump_json(), result.certificate.objective, result.certificate.bound)
+
+    def close(self) -> None:
+        pass
+
+
+class Broken:
+    """Answers with what it is given, or raises it."""
+
+    def __init__(self, answer: Answer | Exception | Callable[[Problem], Answer]) -> None:
+        self.answer = answer
+
+    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
+        del limits, warm_start
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer if isinstance(self.answer, Answer) else self.answer(problem)
+
+    def close(self) -> None:
+        pass
