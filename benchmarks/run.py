@@ -20,7 +20,7 @@ from benchmarks.suite import Instance, UnknownNameError, kinds, known, suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Beside the kinds: promises of other rooms of the house, each module with its LINES, and linear programs solved together.
-TOPICS = {"service": "benchmarks.service.table", "studies": "benchmarks.studies"}
+TOPICS = {"service": "benchmarks.service.table", "studies": "benchmarks.studies", "plugins": "benchmarks.plugins.table"}
 BATCH = "batch"
 ONE_SECOND_S = 1.0
 ONE_SECOND_WALL_S = 2.0  # within this a verified plan must be back when the limit is one second
@@ -54,7 +54,7 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads of each solve.", min=1)] = 2,
     out: Annotated[Path | None, typer.Option(help="File for the table as JSON; left out: a dated one in benchmarks/results.")] = None,
 ) -> None:
-    """Measure the instances of KIND (or the lines of `service`, `studies` or `batch`) one after another, print the table and save it.
+    """Measure the instances of KIND (or the lines of `service`, `studies`, `plugins` or `batch`) one after another and save the table.
 
     No file is ever overwritten.
     """

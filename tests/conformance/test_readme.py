@@ -48,11 +48,24 @@ def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.
         if words[1] == "solve":
             assert float(words[words.index("--time-limit") + 1]) <= LONGEST_S, words
         assert run(words) == 0, words
-    assert {words[1] for words in found} == {"kinds", "example", "solve", "verify", "explain", "schema", "import", "view", "curve", "study"}
+    assert {words[1] for words in found} == {
+        "kinds",
+        "example",
+        "solve",
+        "verify",
+        "explain",
+        "schema",
+        "import",
+        "view",
+        "curve",
+        "study",
+        "simulate",
+        "replay",
+    }
     made = {path.name for path in tmp_path.iterdir()} - {"benchmarks"}
     placed = {"problem.json", "plan.json", "report.html", "schema.json", "openb.json"}
     shared = {"sharing.json", "shares.json", "shares.html", "pop.json"}
-    studied = {"link.yaml", "link"}
+    studied = {"link.yaml", "link", "replayed"}
     assert made == placed | shared | studied | {"network.json", "routes.json", "network.html", "data.json", "places.json", "netgen.json"}
 
 
