@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     most_program_columns: Number = Field(default=400_000, description="Most columns of such a program.")
     most_program_entries: Number = Field(default=5_000_000, description="Most non-zero entries of such a program.")
     most_scenarios: Number = Field(default=10_000, description="Most scenarios of one study.")
+    most_ask_solves: Number = Field(default=10_000, description="Most solves that the asks of one study may take together.")
     longest_wait_s: Seconds = Field(default=60.0, description="Longest time that a request may wait for its run.")
     queue_limit: Number = Field(default=100_000, description="Queued runs of all tenants above which requests get 503.")
     tenant_queue_limit: Number = Field(default=20_000, description="Queued runs of one tenant above which its requests get 429.")

@@ -24,9 +24,10 @@ from optimizer.limits import Limits
 from optimizer.result import Conflict, StopReason, finite, relative_gap
 from optimizer.solve import UNEXPLAINED
 from optimizer.solve import conclude as concluded
-from optimizer.solve import explain as explained
+from optimizer.solve import explain as explain_plan
 from optimizer.solve import solve as solved
 from service import answers
+from service.studies.near import Near
 
 if TYPE_CHECKING:
     import threading
@@ -56,7 +57,8 @@ def ready(_payload: None, _send: Send, _cancel: threading.Event) -> bool:
 def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[str, Any]:
     """Solve a run: {kind, problem, changes, limits, warm_start}; the answer of ``_answer``.
 
-    ``changes`` are those of ``service.runs.derived``, None or left out for none.
+    ``changes`` are those of ``service.runs.derived``, None or left out for none. With changes it is a run of a study: if this child served
+    one of the same base last, its solver is still hot. The answer is not explained then: whoever asks has it worked out.
 
     Sends {"type": "read"} when the problem is read, {"type": "incumbent"} and {"type": "bound"} with what is found,
     {"type": "refuted"} or {"type": "unbounded"}, and {"type": "searched"} when only verifying and explaining is left.
@@ -73,6 +75,8 @@ def solve(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict[
     send({"type": "read", "seconds": time.monotonic() - began})
     left = Limits(**payload["limits"] | {"time_limit_s": max(limits.time_limit_s - (time.monotonic() - began), 1e-2)})
     teller = _Teller(kind, problem, send)
+    if payload.get("changes") is not None and warm_start is None:
+        return _answer(Near.to(kind, payload["problem"]).solve(problem, left, cancel=cancel, on_message=teller), explained=False)
     result = solved(problem, left, cancel=cancel, warm_start=warm_start, isolate=False, on_message=teller)
     return _answer(result)
 
@@ -100,14 +104,14 @@ def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> 
 
 def _problem(kind: Kind, payload: dict[str, Any]) -> Document:
     """The problem of a run, its changes made. Raises ContradictionError where they break it."""
-    problem: Document = kind.problem.model_validate_json(payload["problem"])
     changes = payload.get("changes")
     if changes is None:
+        problem: Document = kind.problem.model_validate_json(payload["problem"])
         return problem
     from optimizer.study.scenarios.changes import applied
     from service.runs.derived import read
 
-    return applied(problem, read(changes))
+    return applied(Near.to(kind, payload["problem"]).base, read(changes))
 
 
 def _broken(error: ContradictionError) -> dict[str, Any]:
@@ -172,13 +176,13 @@ def _conflict(told: dict[str, Any]) -> Conflict:
     return Conflict(rules, tuple(told["repairs"]), told["status"])
 
 
-def _answer(result: Result) -> dict[str, Any]:
+def _answer(result: Result, *, explained: bool = True) -> dict[str, Any]:
     """The result in figures, and its parts as JSON bytes by name."""
     parts: dict[str, bytes] = {"trace": answers.body(answers.trace_object(result.trace))}
     if result.plan is not None and result.certificate is not None:
         parts["plan"] = result.plan.model_dump_json().encode()
         parts["certificate"] = answers.body(answers.certificate_object(result.certificate))
-        if UNEXPLAINED not in result.message:  # whoever asks for what is missing has it worked out then
+        if explained and UNEXPLAINED not in result.message:  # whoever asks for what is missing has it worked out then
             parts["explanations"] = answers.body(answers.reasons_object(result.reasons))
     if result.conflict is not None:
         parts["conflict"] = answers.body(answers.conflict_object(result.conflict))
@@ -231,7 +235,7 @@ def explain(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> d
         problem = kind.problem.model_validate_json(payload["problem"])
         plan = kind.plan.model_validate_json(payload["plan"])
     try:
-        reasons = explained(problem, plan, payload["subject"], payload["seconds"])
+        reasons = explain_plan(problem, plan, payload["subject"], payload["seconds"])
     except KeyError:
         return {"unknown_subject": payload["subject"]}
     return plain(answers.reasons_object(reasons))

@@ -280,11 +280,10 @@ def _overlap(study: Study, one: Gate, other: Gate) -> bool:
 def _of_asks(study: Study) -> Iterator[Warned]:
     by_name = {axis.name: axis for axis in study.axes}
     for index, ask in enumerate(study.asks):
-        if ask.ask == "pareto":
-            if ask.first == ask.second:
-                yield Warned(
-                    f"/asks/{index}/second", "one_goal", f"'{ask.second}' is first and second: a trade-off has two goals; name another"
-                )
+        if ask.ask == "pareto" and ask.first == ask.second:
+            detail = f"'{ask.second}' is first and second: a trade-off has two goals; name another"
+            yield Warned(f"/asks/{index}/second", "one_goal", detail)
+        if ask.axis is None:
             continue
         place = f"/asks/{index}/axis"
         if ask.axis not in by_name:

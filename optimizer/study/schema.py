@@ -267,17 +267,34 @@ class TargetAsk(Document):
 Ask = Annotated[SweepAsk | ParetoAsk | TargetAsk, Field(discriminator="ask"), alternative("ask", None, SweepAsk, ParetoAsk, TargetAsk)]
 
 
+class Snapshot(Document):
+    """A cluster as its scheduler shows it: read once, when the study starts, and kept with its answers; a problem of placement."""
+
+    slurm: str | None = Field(default=None, description="Folder of what Slurm's commands printed; live: they are asked when it starts.")
+    kubernetes: str | None = Field(default=None, description="What kubectl get nodes,pods -o json printed; live: the API server is asked.")
+    jobs: Literal["all", "opted-in"] = Field(
+        default="all", description="The waiting jobs in it: all, or those that opted in to the plugin."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.slurm is None) == (self.kubernetes is None):
+            raise ValueError("a snapshot has exactly one of slurm and kubernetes: a folder or a file, or live")
+        return self
+
+
 class Base(Document):
     """Where the base problem comes from: exactly one of these."""
 
     file: str | None = Field(default=None, description="A problem file; a relative path starts at the study file's folder.")
     problem_id: str | None = Field(default=None, description="A problem that the service has stored.")
     problem: dict[str, Any] | None = Field(default=None, description="The problem itself.")
+    snapshot: Snapshot | None = Field(default=None, description="A cluster as its scheduler shows it.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(one is not None for one in (self.file, self.problem_id, self.problem)) != 1:
-            raise ValueError("the base has exactly one of file, problem_id and problem")
+        if sum(one is not None for one in (self.file, self.problem_id, self.problem, self.snapshot)) != 1:
+            raise ValueError("the base has exactly one of file, problem_id, problem and snapshot")
         return self
 
 

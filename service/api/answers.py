@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,7 @@ from service.errors import NotFound, Unavailable, Unprocessable
 from service.runs import queries, store
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from sqlalchemy import Connection
 
     from service.runs.records import Event, Run
@@ -51,52 +54,72 @@ async def get_plan(request: Request, run_id: RunId, caller: Reader) -> Response:
     return Response(body, media_type="application/json")
 
 
-@router.get(
-    "/certificate",
-    operation_id="get_certificate",
-    summary="The proof that comes with the plan",
-    response_model=CertificateShown,
-    responses={200: examples.response(examples.certificate), **responses(404, 409)},
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of an answer that is handed out as it is kept."""
+
+    name: str
+    operation: str
+    summary: str
+    about: str
+    model: type[BaseModel]
+    example: Callable[[], Any]
+
+
+_PARTS = (
+    _Part(
+        "certificate",
+        "get_certificate",
+        "The proof that comes with the plan",
+        "For each goal its value, the proven bound, the gap, and how it is proved; and what an independent check found.",
+        CertificateShown,
+        examples.certificate,
+    ),
+    _Part(
+        "conflict",
+        "get_conflict",
+        "Why there is no plan",
+        "The smallest set of rules that cannot hold together, and the cheapest repair; only of a problem proved infeasible.",
+        ConflictShown,
+        examples.conflict,
+    ),
+    _Part(
+        "metrics",
+        "get_run_metrics",
+        "The plan in figures, and where the time went",
+        "Figures of the plan as its kind names them, and the seconds of each phase of the solve; a cached answer has those of the first.",
+        MetricsShown,
+        examples.metrics,
+    ),
+    _Part(
+        "trace",
+        "get_trace",
+        "How plan and bound came together",
+        "Value of the best plan, bound and gap of the first goal at each moment of the solve when one of them got better: a chart of it.",
+        TraceShown,
+        examples.trace,
+    ),
 )
-async def get_certificate(request: Request, run_id: RunId, caller: Reader) -> Response:
-    """For each goal its value, the proven bound, the gap, and how it is proved; and what an independent check found."""
-    return await _shown(request, caller, run_id, "certificate")
 
 
-@router.get(
-    "/conflict",
-    operation_id="get_conflict",
-    summary="Why there is no plan",
-    response_model=ConflictShown,
-    responses={200: examples.response(examples.conflict), **responses(404, 409)},
-)
-async def get_conflict(request: Request, run_id: RunId, caller: Reader) -> Response:
-    """The smallest set of rules that cannot hold together, and the cheapest repair; only of a problem proved infeasible."""
-    return await _shown(request, caller, run_id, "conflict")
+def _shows(name: str) -> Callable[..., Awaitable[Response]]:
+    async def shown(request: Request, run_id: RunId, caller: Reader) -> Response:
+        return await _shown(request, caller, run_id, name)
+
+    return shown
 
 
-@router.get(
-    "/metrics",
-    operation_id="get_run_metrics",
-    summary="The plan in figures, and where the time went",
-    response_model=MetricsShown,
-    responses={200: examples.response(examples.metrics), **responses(404, 409)},
-)
-async def get_run_metrics(request: Request, run_id: RunId, caller: Reader) -> Response:
-    """Figures of the plan as its kind names them, and the seconds of each phase of the solve; a cached answer has those of the first."""
-    return await _shown(request, caller, run_id, "metrics")
-
-
-@router.get(
-    "/trace",
-    operation_id="get_trace",
-    summary="How plan and bound came together",
-    response_model=TraceShown,
-    responses={200: examples.response(examples.trace), **responses(404, 409)},
-)
-async def get_trace(request: Request, run_id: RunId, caller: Reader) -> Response:
-    """Value of the best plan, bound and gap of the first goal at each moment of the solve when one of them got better: a chart of it."""
-    return await _shown(request, caller, run_id, "trace")
+for _part in _PARTS:
+    router.add_api_route(
+        f"/{_part.name}",
+        _shows(_part.name),
+        name=_part.operation,
+        operation_id=_part.operation,
+        summary=_part.summary,
+        description=_part.about,
+        response_model=_part.model,
+        responses={200: examples.response(_part.example), **responses(404, 409)},
+    )
 
 
 async def _shown(request: Request, caller: Caller, run_id: str, name: str) -> Response:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.api.state import Service
+    from service.auth import Caller
 
 READING_S = 60.0  # a child may take so long over one body
 HASHED_INLINE_BYTES = 64 * 1024
@@ -175,6 +176,14 @@ def limits_of(asked: dict[str, Any], service: Service) -> dict[str, Any]:
     if settings.memory_gib is not None:
         made["memory_gib"] = min(made["memory_gib"] or settings.memory_gib, settings.memory_gib)
     return made
+
+
+def refuse_high_priority(service: Service, caller: Caller, priority: int, place: str) -> None:
+    """Raises Unprocessable at ``place`` for a priority that the caller may not ask for."""
+    highest = service.settings.highest_priority
+    if priority > highest and not caller.may("admin"):
+        detail = f"must be at most {highest} here, not {priority}; ask for less, or with a key of the scope 'admin'"
+        raise refused([Finding(place, "above_limit", detail)])
 
 
 async def problem_for(service: Service, tenant: str, read: Taken) -> StoredProblem:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from models.catalogue import kinds
 from service.api import examples
+from service.api.ending import EndMode, as_it_stands, until_cancelled
 from service.api.failures import OF_BODIES, responses
 from service.api.forms import read_form
 from service.api.intake import (
@@ -24,7 +25,7 @@ from service.api.intake import (
     media_type,
     preferred_wait_s,
     problem_for,
-    refused,
+    refuse_high_priority,
     require_json,
     taken,
 )
@@ -48,9 +49,7 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["runs"])
 log = structlog.get_logger(__name__)
 
-CANCEL_S = 1.8  # a cancellation answers within two seconds
 MOST_LISTED = 200
-RETRY_AFTER_S = "1"
 WAIT_DOC = "`wait=N` answers when the run has ended, or after N seconds (RFC 7240)."
 SMALL_BYTES = 64 * 1024  # hashed at once
 
@@ -85,7 +84,7 @@ async def create_run(request: Request, caller: Annotated[Caller, Depends(solving
         digest = partial(hashlib.sha256, data)
         fingerprint = (digest() if len(data) < SMALL_BYTES else await service.in_thread(digest)).hexdigest()
         read = await taken(service, "run", data)
-    _refuse_high_priority(service, caller, read.fields["priority"])
+    refuse_high_priority(service, caller, read.fields["priority"], "/priority")
     problem = await problem_for(service, caller.tenant, read)
     if read.problem is not None:
         await service.kept.refuse_when_full(caller.tenant, problem, service.read)
@@ -95,13 +94,6 @@ async def create_run(request: Request, caller: Annotated[Caller, Depends(solving
     if read.problem is not None and not accepted.replayed:
         service.kept.accepted(caller.tenant, problem)
     return await _answer(request, accepted, problem, wait_s)
-
-
-def _refuse_high_priority(service: Service, caller: Caller, priority: int) -> None:
-    highest = service.settings.highest_priority
-    if priority > highest and not caller.may("admin"):
-        detail = f"must be at most {highest} here, not {priority}; ask for less, or with a key of the scope 'admin'"
-        raise refused([Finding("/priority", "above_limit", detail)])
 
 
 async def _refuse_when_full(service: Service, tenant: str, key: str | None) -> None:
@@ -167,13 +159,11 @@ async def _answer(request: Request, accepted: Accepted, problem: StoredProblem, 
     if wait_s is not None:
         try:
             run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
-            headers["Preference-Applied"] = f"wait={wait_s:g}"
         except ServiceError as error:
+            wait_s = None
             log.info("a stored run could not be waited for", run_id=run.id, reason=error.detail)  # that it is stored must be told
-    if not run.is_terminal:
-        headers["Retry-After"] = RETRY_AFTER_S
     body = run_object(run) | {"warnings": list(problem.warnings)}
-    return as_json(body, 200 if run.is_terminal else 202, headers)
+    return as_it_stands(body, ended=run.is_terminal, waited_s=wait_s, headers=headers, asked=True)
 
 
 # ---------------------------------------------------------------- listing
@@ -227,13 +217,9 @@ async def get_run(request: Request, run_id: RunId, caller: Annotated[Caller, Dep
     service = service_of(request)
     run = await service.read(partial(store.run_of, tenant=caller.tenant, run_id=run_id))
     wait_s = preferred_wait_s(request, service.settings.longest_wait_s)
-    headers = {}
     if wait_s is not None:
         run = await service.watch.until_ended(run, wait_s, service.read, request.receive)
-        headers["Preference-Applied"] = f"wait={wait_s:g}"
-    if not run.is_terminal:
-        headers["Retry-After"] = RETRY_AFTER_S
-    return as_json(run_object(run), headers=headers)
+    return as_it_stands(run_object(run), ended=run.is_terminal, waited_s=wait_s)
 
 
 @router.post(
@@ -251,18 +237,10 @@ async def cancel_run(
     request: Request,
     run_id: RunId,
     caller: Annotated[Caller, Depends(solving)],
-    mode: Annotated[CancelMode, Query(description="What becomes of the best plan so far.")] = CancelMode.keep_best,
+    mode: EndMode = CancelMode.keep_best,
 ) -> Response:
     """End a run. The best plan so far is kept, verified, unless it is to be discarded. A run that has ended stays as it is."""
     service = service_of(request)
     run = await service.write(lambda connection: store.cancel(connection, caller.tenant, run_id, mode))
-    service.bulletin.publish(run.position)
-    if not run.is_terminal:
-        if service.worker is not None:
-            service.worker.cancelled(run)
-            service.worker.wake()
-        try:
-            run = await service.watch.until_ended(run, CANCEL_S, service.read, place=False)
-        except ServiceError as error:
-            log.info("a cancelled run could not be waited for", run_id=run.id, reason=error.detail)
+    (run,) = await until_cancelled(service, [run])
     return as_json(run_object(run), 200 if run.is_terminal else 202)

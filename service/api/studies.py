@@ -12,15 +12,16 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from service.api import examples, studies_examples
+from service.api.ending import EndMode, as_it_stands, until_cancelled
 from service.api.failures import OF_BODIES, responses
-from service.api.intake import idempotency_key, preferred_wait_s, require_json
+from service.api.intake import idempotency_key, preferred_wait_s, refuse_high_priority, require_json
 from service.api.lookup import Caller, StudyId, reading, solving
 from service.api.paging import cursor_of, position_of
 from service.api.requests import LARGEST_PRIORITY
 from service.api.schemas import FindingShown
 from service.api.shown import VERSION, as_json
 from service.api.state import service_of
-from service.api.studies_intake import new_study, read_study, refuse_high_priority
+from service.api.studies_intake import new_study, read_study
 from service.api.studies_schemas import StudyPage, StudyShown, StudyValidity
 from service.api.studies_shown import concluded, study_object
 from service.errors import ServiceError, Unavailable, Unprocessable
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["studies"])
 log = structlog.get_logger(__name__)
 
-CANCEL_S = 1.8  # a cancellation answers within two seconds
 MOST_LISTED = 200
-RETRY_AFTER_S = "1"
 USUAL_PRIORITY = -10  # below that of single runs: whoever waits for one answer does not wait for a thousand
 WAIT_DOC = "`wait=N` answers when every run of the study has ended, or after N seconds (RFC 7240)."
 _KEY_SCHEMA = {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"}
@@ -82,7 +81,7 @@ async def create_study(
     if service.stopping:
         raise Unavailable("the service is stopping; ask again in a moment", code="stopping", retry_after_s=1)
     require_json(request)
-    refuse_high_priority(service, caller, priority)
+    refuse_high_priority(service, caller, priority, "/query/priority")
     data = await request.body()
     fingerprint = (await service.in_thread(partial(hashlib.sha256, f"study {priority}\n".encode() + data))).hexdigest()
     if key is not None:
@@ -120,12 +119,11 @@ async def _answer(request: Request, study: StoredStudy, wait_s: float | None, *,
     if wait_s is not None:
         try:
             study = await _until_ended(request, study, wait_s)
-            headers["Preference-Applied"] = f"wait={wait_s:g}"
         except ServiceError as error:
+            wait_s = None
             log.info("a stored study could not be waited for", study_id=study.id, reason=error.detail)  # that it is stored must be told
-    if not study.ended:
-        headers["Retry-After"] = RETRY_AFTER_S
-    return as_json(await concluded(service, study, now=True), 200 if study.ended else 202, headers)
+    body = await concluded(service, study, now=True)
+    return as_it_stands(body, ended=study.ended, waited_s=wait_s, headers=headers, asked=True)
 
 
 async def _until_ended(request: Request, study: StoredStudy, seconds: float) -> StoredStudy:
@@ -207,13 +205,9 @@ async def get_study(request: Request, study_id: StudyId, caller: Annotated[Calle
     service = service_of(request)
     study = await service.read(partial(studies.study_of, tenant=caller.tenant, study_id=study_id))
     wait_s = preferred_wait_s(request, service.settings.longest_wait_s)
-    headers = {}
     if wait_s is not None:
         study = await _until_ended(request, study, wait_s)
-        headers["Preference-Applied"] = f"wait={wait_s:g}"
-    if not study.ended:
-        headers["Retry-After"] = RETRY_AFTER_S
-    return as_json(await concluded(service, study), headers=headers)
+    return as_it_stands(await concluded(service, study), ended=study.ended, waited_s=wait_s)
 
 
 @router.post(
@@ -231,24 +225,12 @@ async def cancel_study(
     request: Request,
     study_id: StudyId,
     caller: Annotated[Caller, Depends(solving)],
-    mode: Annotated[CancelMode, Query(description="What becomes of the best plans so far.")] = CancelMode.keep_best,
+    mode: EndMode = CancelMode.keep_best,
 ) -> Response:
     """End every run of the study that has not ended. What is answered stays, and the same study sent again goes on from it."""
     service = service_of(request)
     operation = partial(studies.cancel, tenant=caller.tenant, study_id=study_id, mode=mode)
     study, changed = await service.write(operation)
-    for run in changed:
-        service.bulletin.publish(run.position)
-        if service.worker is not None and not run.is_terminal:
-            service.worker.cancelled(run)
-    if service.worker is not None:
-        service.worker.wake_all()
-    until = time.monotonic() + CANCEL_S
-    for run in changed:
-        if not run.is_terminal and (left := until - time.monotonic()) > 0:
-            try:
-                await service.watch.until_ended(run, left, service.read, place=False)
-            except ServiceError:
-                break
+    await until_cancelled(service, changed)
     study = await service.read(partial(studies.study_of, tenant=caller.tenant, study_id=study_id))
     return as_json(await concluded(service, study, now=True), 200 if study.ended else 202)

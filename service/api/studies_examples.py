@@ -55,6 +55,7 @@ def study() -> dict[str, Any]:
             "answered": 2,
             "failed": 0,
         },
+        "asks": None,
         "links": {
             "self": here,
             "problem": f"/v1/problems/{examples.usual_id()}",
@@ -126,7 +127,7 @@ def table() -> dict[str, Any]:
     line = {"scenario": "baseline", "label": "baseline", "baseline": True, "replicate": 0, "values": {}, "spend_usd": 0.0}
     known = line | {"run": examples.RUN_ID, "state": "succeeded", "row": row, "difference": None}
     other = {"scenario": "extra=8", "label": "extra=8", "baseline": False, "values": {"extra": 8}, "state": "queued", "row": None}
-    return {"schema_version": 1, "study": STUDY_ID, "goal": "placed_value", "missing": 1, "rows": [known, known | other]}
+    return {"schema_version": 1, "study": STUDY_ID, "goal": "placed_value", "missing": 1, "rows": [known, known | other], "asks": []}
 
 
 def charts() -> dict[str, Any]:

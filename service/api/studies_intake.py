@@ -10,10 +10,10 @@ from service.api.intake import READING_S, as_findings, cache_key, limits_of, ref
 from service.errors import Finding, NotFound
 from service.runs import store
 from service.runs.records import NewStudy, Question
+from service.runs.states import Task
 
 if TYPE_CHECKING:
     from service.api.state import Service
-    from service.auth import Caller
     from service.runs.records import StoredProblem
 
 TASK = "service.api.studies_tasks:read_study"
@@ -62,19 +62,12 @@ class Checked:
         )
 
 
-def refuse_high_priority(service: Service, caller: Caller, priority: int) -> None:
-    """Raises Unprocessable for a priority that the caller may not ask for."""
-    highest = service.settings.highest_priority
-    if priority > highest and not caller.may("admin"):
-        detail = f"must be at most {highest} here, not {priority}; ask for less, or with a key of the scope 'admin'"
-        raise refused([Finding("/query/priority", "above_limit", detail)])
-
-
 async def read_study(service: Service, tenant: str, data: bytes) -> dict[str, Any]:
     """What ``service.api.studies_tasks.read_study`` says of a body. Raises BadRequest, Unprocessable, TooLarge, Unavailable."""
     settings = service.settings
     most = min(settings.most_scenarios, settings.tenant_queue_limit, settings.queue_limit)
     payload: dict[str, Any] = {"data": data, "base": None, "most": most}
+    payload |= {"most_solves": settings.most_ask_solves, "longest_s": settings.longest_time_limit_s}
     ask = partial(service.helped, TASK, deadline_s=READING_S, what="reading the study", question=True)
     found = await ask(payload)
     if "needs" in found:
@@ -98,17 +91,22 @@ async def _base(service: Service, tenant: str, named: str, kind: str) -> StoredP
 
 
 async def new_study(service: Service, tenant: str, found: dict[str, Any], priority: int) -> Checked:
-    """The study with a run for each question. Raises Unprocessable for limits beyond those of the settings."""
-    settings = service.settings
-    given: dict[str, Any] = found["given"]
-    if "time_limit_s" not in found["limits_set"]:
-        given = given | {"time_limit_s": min(given["time_limit_s"], settings.longest_time_limit_s)}
-    limits = limits_of(given, service)
+    """The study with a run for each question, and one for its asks. Raises Unprocessable for limits beyond those of the settings."""
+    limits = limits_of(found["given"], service)
     base = await stored(service, found["kind"], found["base"])
     questions = tuple(_question(service, one, limits | {"seed": one["seed"]}) for one in found["questions"])
+    if found["asks"] is not None:
+        questions += (_asks(service, found["asks"], limits, base.id),)
     return Checked(tenant, f"study_{service.entropy.hex(12)}", base, found, questions, priority)
 
 
 def _question(service: Service, one: dict[str, Any], limits: dict[str, Any]) -> Question:
     key = cache_key(one["problem_id"], limits, None, service.versions) if service.settings.cache else None
     return Question(one["key"], f"run_{service.entropy.hex(12)}", limits, one["changes"], one["problem_id"], key)
+
+
+def _asks(service: Service, one: dict[str, Any], limits: dict[str, Any], base: str) -> Question:
+    """The run that answers the asks: it has the time of all the solves that these may take, as far as a run may have so much."""
+    together = limits | {"time_limit_s": min(limits["time_limit_s"] * one["solves"], service.settings.longest_time_limit_s)}
+    key = cache_key(f"{base} asks {one['key']}", together, None, service.versions) if service.settings.cache else None
+    return Question(str(Task.asks), f"run_{service.entropy.hex(12)}", together, None, base, key, Task.asks)

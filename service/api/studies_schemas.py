@@ -62,13 +62,17 @@ class StudyShown(Shown):
     state: StudyState
     problem_id: str = Field(description="The base problem.")
     scenarios: int
-    runs: int = Field(description="Different questions, each a run; scenarios that ask the same share one.")
+    runs: int = Field(description="Different questions, each a run; scenarios that ask the same share one. All asks together are one more.")
     counts: RunCounts
     progress: float = Field(ge=0, le=1, description="Share of the runs that have ended.")
     priority: int
     created_at: Moment
     warnings: list[FindingShown] = Field(description="Of a small base problem; of a large one, `:validate` tells them.")
     conclusions: ConclusionsShown | None = Field(description="Once every run has ended; null before, and in lists.")
+    asks: list[dict[str, Any]] | None = Field(
+        description="The asks that are answered so far, each with its answer, a sentence and, where there is none, the reason as "
+        "failure; all once every run has ended. Null for a study without asks, and in lists."
+    )
     links: dict[str, str]
 
 
@@ -86,7 +90,7 @@ class StudyValidity(Shown):
     schema_version: Version
     valid: bool
     scenarios: int | None
-    runs: int | None = Field(description="Different questions, each of which would be a run.")
+    runs: int | None = Field(description="Different questions, each of which would be a run; all asks together would be one more.")
     errors: list[FindingShown]
     warnings: list[FindingShown]
 
@@ -163,6 +167,7 @@ class StudyTableShown(Shown):
     goal: str | None
     missing: int = Field(description="Scenarios that are not answered yet.")
     rows: list[LineShown]
+    asks: list[dict[str, Any]] = Field(description="The asks that are answered so far, as the study shows them.")
 
 
 class StudyDifference(Shown):

@@ -25,7 +25,7 @@ from service.runs.states import LEASED, TERMINAL, State
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from service.runs.records import StoredStudy
+    from service.runs.records import Asks, StoredStudy
 
 router = APIRouter(tags=["studies"])
 log = structlog.get_logger(__name__)
@@ -57,9 +57,10 @@ def state_of(study: StoredStudy) -> str:
     return "queued" if set(study.counts) == {State.queued} else "running"
 
 
-def study_object(study: StoredStudy, conclusions: dict[str, Any] | None = None) -> dict[str, Any]:
+def study_object(study: StoredStudy, conclusions: dict[str, Any] | None = None, asks: Asks | None = None) -> dict[str, Any]:
     """What a client sees of a study."""
     here = f"/v1/studies/{study.id}"
+    asking = {"asks": f"/v1/runs/{asks.run_id}"} if asks is not None else {}
     counts = study.counts
     return {
         "schema_version": VERSION,
@@ -81,29 +82,32 @@ def study_object(study: StoredStudy, conclusions: dict[str, Any] | None = None) 
         "created_at": moment(study.created_at),
         "warnings": list(study.warnings),
         "conclusions": conclusions,
+        "asks": None if asks is None else list(asks.answers),
         "links": {
             "self": here,
             "problem": f"/v1/problems/{study.problem_id}",
             "cancel": f"{here}:cancel",
             **{part: f"{here}/{part}" for part in PARTS},
+            **asking,
         },
     }
 
 
 async def concluded(service: Service, study: StoredStudy, *, now: bool = False) -> dict[str, Any]:
-    """The study with what its answers prove together, worked out once when every run has ended.
+    """The study with its asks, and with what its answers prove together, worked out once when every run has ended.
 
-    Without it where that takes too much. Raises Unavailable when no process is free for it, unless something is to be told ``now``.
+    Without the latter where that takes too much. Raises Unavailable when no process is free for it, unless something is to be told ``now``.
     """
+    asks = await service.read(partial(studies.asks_of, study=study))
     if not study.ended:
-        return study_object(study)
+        return study_object(study, None, asks)
     try:
-        return study_object(study, json.loads(await _conclusions(service, study)))
+        return study_object(study, json.loads(await _conclusions(service, study)), asks)
     except (Unprocessable, TooLarge, Unavailable) as error:
         if isinstance(error, Unavailable) and not now:
             raise
         log.warning("a study is told without its conclusions", study_id=study.id, reason=error.detail)
-        return study_object(study)
+        return study_object(study, None, asks)
 
 
 async def _conclusions(service: Service, study: StoredStudy) -> bytes:
@@ -123,7 +127,9 @@ async def _payload(service: Service, study: StoredStudy) -> dict[str, Any]:
 
     def look(connection: Connection) -> dict[str, Any]:
         document, scenarios = studies.texts_of(connection, study)
-        return {"study": document, "scenarios": scenarios, "answers": studies.answers_of(connection, study)}
+        asks = studies.asks_of(connection, study)
+        told = {"study": document, "scenarios": scenarios, "answers": studies.answers_of(connection, study)}
+        return told | {"asks": [] if asks is None else list(asks.answers)}
 
     return await service.read(look)
 

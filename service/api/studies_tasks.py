@@ -5,6 +5,7 @@ Payloads and answers are plain, as in ``service.tasks``.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from models.catalogue import kinds
 from models.contract import ContradictionError, Warned
 from models.garbage import collection_paused
-from optimizer.result import GoalCertificate, finite
-from optimizer.study.rows import Change, Row, Scenario, scenario_key
+from optimizer.result import finite
+from optimizer.study.questions.asks import most_solves
+from optimizer.study.questions.beforehand import check_asks
+from optimizer.study.rows import Change, Scenario, scenario_key
 from optimizer.study.run import Table, limits_of
 from optimizer.study.scenarios.expansion import expanded_and_warned
 from optimizer.study.schema import Base, Study
@@ -26,6 +29,7 @@ from service.documents.problems import canonical, problem_id, told
 from service.documents.reading import validated
 from service.documents.study import names_checked
 from service.runs import derived
+from service.studies.served import row_of
 
 if TYPE_CHECKING:
     import threading
@@ -35,26 +39,25 @@ if TYPE_CHECKING:
     from models.vocabulary import Document
 
     Send = Callable[[dict[str, Any]], None]
-
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
-BOUND_PERCENT = "bound_percent"  # a figure of the service's own, in no table
+    Answers = Sequence[Mapping[str, Any]]
 
 # ---------------------------------------------------------------- reading a study
 
 
 def read_study(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """A study in a request: {data, base, most}; ``base`` is the body of the problem that it names, None where not known yet.
+    """A study in a request: {data, base, most, most_solves, longest_s}.
 
-    {"needs": the id of that problem}, {"errors"}, or {study, name, title, kind, base: {body, warnings}, scenarios, count, questions,
-    given, warnings}: ``study`` is the document with its base by id, ``scenarios`` JSON, ``questions`` {key, seed, changes, problem_id} with
-    their key under the limits of the study, ``given`` its limits.
+    ``base`` is the body of the problem that it names, None where not known yet. Says {"needs": the id of that problem}, {"errors"}, or
+    {study, name, title, kind, base: {body, warnings}, scenarios, count, questions, asks, given, warnings}: ``study`` is the document with
+    its base by id, ``scenarios`` JSON, ``questions`` {key, seed, changes, problem_id} with their key under the limits of the study,
+    ``asks`` {key, solves} or None, ``given`` its limits.
     """
     try:
         study = _study(payload["data"])
         if study.base.problem_id is not None and payload["base"] is None:
             return {"needs": study.base.problem_id, "kind": study.kind}
         with collection_paused():
-            return _read(study, payload["base"], payload["most"])
+            return _read(_limited(study, payload["longest_s"]), payload["base"], payload["most"], payload["most_solves"])
     except InvalidError as error:
         return {"errors": told(error.findings)}
     except ContradictionError as error:
@@ -67,9 +70,9 @@ def _study(data: bytes) -> Study:
     if study.base.file is not None:
         detail = "the service reads no files; send the problem as base.problem, or keep it with POST /v1/problems and name its problem_id"
         raise ContradictionError(Warned("/base/file", "base_file", detail))
-    if study.asks:
-        detail = "the service answers no asks yet; leave asks out; `quartermaster study run` answers them"
-        raise ContradictionError(Warned("/asks", "asks_not_served", detail))
+    if study.base.snapshot is not None:
+        detail = "the service reads no cluster for a study; send it as a problem, as `quartermaster study run FILE --server URL` does"
+        raise ContradictionError(Warned("/base/snapshot", "base_snapshot", detail))
     if study.kind not in kinds():
         raise ContradictionError(
             Warned("/kind", "unknown_kind", f"there is no kind '{study.kind}'; the kinds are: {', '.join(sorted(kinds()))}")
@@ -77,7 +80,15 @@ def _study(data: bytes) -> Study:
     return study
 
 
-def _read(study: Study, body: bytes | None, most: int) -> dict[str, Any]:
+def _limited(study: Study, longest_s: float) -> Study:
+    """The study with no more time for a scenario than there is for a run, where it does not say how much it wants."""
+    limits = study.limits
+    if "time_limit_s" in limits.model_fields_set or limits.time_limit_s <= longest_s:
+        return study
+    return study.model_copy(update={"limits": limits.model_copy(update={"time_limit_s": longest_s})})
+
+
+def _read(study: Study, body: bytes | None, most: int, solves: int) -> dict[str, Any]:
     kind = kinds()[study.kind]
     base = _base(kind, study, body)
     names_checked(study, kind, base)
@@ -87,6 +98,8 @@ def _read(study: Study, body: bytes | None, most: int) -> dict[str, Any]:
             f"the study has {len(scenarios):,} scenarios, and one may have {most:,} here; take fewer values or samples, or ask in parts"
         )
         raise ContradictionError(Warned("/axes", "too_many_scenarios", detail))
+    check_asks(study, base)
+    asks = _asks(study, solves)
     kept = canonical(kind, base)
     name = problem_id(kind.name, kept["body"])
     document = study.model_copy(update={"base": Base(problem_id=name)})
@@ -104,10 +117,26 @@ def _read(study: Study, body: bytes | None, most: int) -> dict[str, Any]:
         "scenarios": json.dumps(rows, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(),
         "count": len(scenarios),
         "questions": questions,
+        "asks": asks,
         "given": study.limits.model_dump(),
-        "limits_set": sorted(study.limits.model_fields_set),
         "warnings": told(warnings),
     }
+
+
+def _asks(study: Study, most: int) -> dict[str, Any] | None:
+    """What its asks are, in one word, and how many solves they may take. Raises ContradictionError for too many."""
+    if not study.asks:
+        return None
+    solves = [most_solves(study, ask) for ask in study.asks]
+    if sum(solves) > most:
+        worst = solves.index(max(solves))
+        detail = (
+            f"the asks may take {sum(solves):,} solves, {max(solves):,} of them this one, and {most:,} are allowed here;"
+            " take fewer points or values, a coarser tolerance, or ask in parts"
+        )
+        raise ContradictionError(Warned(f"/asks/{worst}", "too_many_solves", detail))
+    told = study.model_dump(mode="json", exclude_defaults=True, include={"axes", "asks", "limits", "seed"})
+    return {"key": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(), "solves": sum(solves)}
 
 
 def _base(kind: Kind, study: Study, body: bytes | None) -> Document:
@@ -175,40 +204,6 @@ def _scenario(told_scenario: dict[str, Any], base: str) -> Scenario:
     return Scenario(**told_scenario, changes=changes)
 
 
-def row_of(answer: Mapping[str, Any]) -> Row | None:
-    """The row of a run; None while it has not ended."""
-    if answer["state"] not in ENDED:
-        return None
-    parts = {name: json.loads(body) for name, body in answer["parts"].items()}
-    seconds, attempts = answer["seconds"] or 0.0, 1 + answer["losses"]
-    certificate = parts.get("certificate")
-    failure = answer["failure"] or (answer["message"] if answer["stop_reason"] == "crash" else None)
-    if certificate is None and failure:
-        return Row.failed(answer["key"], failure, seconds=seconds, attempts=attempts)
-    metrics = parts.get("metrics", {}).get("metrics", {})
-    conflict = parts.get("conflict") or {"rules": []}
-    return Row(
-        key=answer["key"],
-        outcome=answer["outcome"],
-        stop_reason=answer["stop_reason"],
-        goals=() if certificate is None else tuple(_goal(goal) for goal in certificate["goals"]),
-        metrics={name: value for name, value in metrics.items() if value is not None and name != BOUND_PERCENT},
-        verified=bool(answer["verified"]),
-        seconds=seconds,
-        strategy="" if certificate is None else certificate["strategy"],
-        message=answer["message"],
-        refuted=tuple(f"{rule['rule']}: {', '.join(rule['ids'])}" for rule in conflict["rules"]),
-        attempts=attempts,
-        versions={} if certificate is None else certificate["versions"],
-    )
-
-
-def _goal(goal: dict[str, Any]) -> GoalCertificate:
-    endless = float("inf") if goal["sense"] == "maximise" else float("-inf")
-    known = {"bound": endless if goal["bound"] is None else goal["bound"], "gap": float("inf") if goal["gap"] is None else goal["gap"]}
-    return GoalCertificate(**goal | known)
-
-
 # ---------------------------------------------------------------- what it says
 
 
@@ -235,12 +230,12 @@ def conclude(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> 
 
 
 def show(payload: dict[str, Any], _send: Send, _cancel: threading.Event) -> dict[str, Any]:
-    """The table or the report: {study, scenarios, answers, as}; ``as`` is json, csv, parquet, report or charts; {"body"}."""
+    """The table or the report: {study, scenarios, answers, asks, as}; ``as`` is json, csv, parquet, report or charts; {"body"}."""
     table, answers = table_of(payload)
-    return {"body": _SHOWN[payload["as"]](table, answers)}
+    return {"body": _SHOWN[payload["as"]](table, answers, payload["asks"])}
 
 
-def _json(table: Table, answers: Sequence[Mapping[str, Any]]) -> bytes:
+def _json(table: Table, answers: Answers, asks: Answers) -> bytes:
     from service.studies.conclusions import conclusions
 
     found = conclusions(table)
@@ -261,16 +256,17 @@ def _json(table: Table, answers: Sequence[Mapping[str, Any]]) -> bytes:
                 "difference": None if difference is None else difference.as_json(),
             }
         )
-    return json.dumps({"goal": found.goal or None, "missing": table.missing, "rows": rows}, ensure_ascii=False, allow_nan=False).encode()
+    told = {"goal": found.goal or None, "missing": table.missing, "rows": rows, "asks": list(asks)}
+    return json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _csv(table: Table, _answers: object) -> bytes:
+def _csv(table: Table, _answers: object, _asks: object) -> bytes:
     from service.studies.frame import frame
 
     return frame(table).write_csv().encode()
 
 
-def _parquet(table: Table, _answers: object) -> bytes:
+def _parquet(table: Table, _answers: object, _asks: object) -> bytes:
     from service.studies.frame import frame
 
     found = io.BytesIO()
@@ -278,20 +274,20 @@ def _parquet(table: Table, _answers: object) -> bytes:
     return found.getvalue()
 
 
-def _report(table: Table, answers: Sequence[Mapping[str, Any]]) -> bytes:
+def _report(table: Table, answers: Answers, asks: Answers) -> bytes:
     from service.report.study import render_study
 
     runs = {answer["key"]: answer["run"] for answer in answers}
-    return render_study(table, plan_at=lambda row: f"/v1/runs/{runs[row.key]}/plan" if row.key in runs else "").encode()
+    return render_study(table, asks, plan_at=lambda row: f"/v1/runs/{runs[row.key]}/plan" if row.key in runs else "").encode()
 
 
-def _charts(table: Table, _answers: object) -> bytes:
+def _charts(table: Table, _answers: object, _asks: object) -> bytes:
     from service.studies.charts import specifications
 
     return json.dumps({"charts": specifications(table)}, ensure_ascii=False, allow_nan=False).encode()
 
 
-_SHOWN: dict[str, Callable[[Table, Sequence[Mapping[str, Any]]], bytes]] = {
+_SHOWN: dict[str, Callable[[Table, Answers, Answers], bytes]] = {
     "json": _json,
     "csv": _csv,
     "parquet": _parquet,

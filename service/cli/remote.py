@@ -48,10 +48,10 @@ Server = Annotated[
 
 
 @contextmanager
-def service_at(url: str | None) -> Iterator[Remote | None]:
+def service_at(url: str | None, *, limits_are_options: bool = True) -> Iterator[Remote | None]:
     """The service, or None without an address; what it refuses or fails at is told as the command line tells it.
 
-    Raises BadInputError, typer.Exit.
+    ``limits_are_options``: a refused limit is told as the option that it came from. Raises BadInputError, typer.Exit.
     """
     if url is None:
         yield None
@@ -67,7 +67,7 @@ def service_at(url: str | None) -> Iterator[Remote | None]:
         try:
             yield Remote(client)
         except ClientError as error:
-            raise _told(error, client.base_url) from None
+            raise _told(error, client.base_url, limits_are_options=limits_are_options) from None
 
 
 def _key() -> str | None:
@@ -84,7 +84,7 @@ def required_service(url: str | None) -> Iterator[Remote]:
         yield service
 
 
-def _told(error: ClientError, url: str) -> BadInputError | typer.Exit:
+def _told(error: ClientError, url: str, *, limits_are_options: bool) -> BadInputError | typer.Exit:
     """What to say of a failure, or how to exit once it is said."""
     from service.client import BadAnswer, Invalid, ServiceFault, TooMany, Unauthorized, Unavailable, Unreachable
 
@@ -101,17 +101,19 @@ def _told(error: ClientError, url: str) -> BadInputError | typer.Exit:
             complain(f"{url}: {error.detail}{known}")
             return typer.Exit(Exit.our_fault)
         case Invalid() if error.errors:
-            lines = [f"{_place(found.pointer)}{found.detail}" for found in error.errors[:SHOWN_ERRORS]]
+            lines = [
+                f"{_place(found.pointer, limits_are_options=limits_are_options)}{found.detail}" for found in error.errors[:SHOWN_ERRORS]
+            ]
             more = [f"and {len(error.errors) - SHOWN_ERRORS} more"] if len(error.errors) > SHOWN_ERRORS else []
             return BadInputError("\n  ".join([f"{url} refuses this:", *lines, *more]) if len(lines) > 1 else f"{url}: {lines[0]}")
         case _:
             return BadInputError(f"{url}: {error.detail}")
 
 
-def _place(pointer: str) -> str:
-    """A pointer into the request as the user knows the place: an option's name."""
+def _place(pointer: str, *, limits_are_options: bool) -> str:
+    """A pointer into the request as the user knows the place: where limits are options, an option's name."""
     name = pointer.removeprefix("/limits/")
-    if name != pointer:
+    if limits_are_options and name != pointer:
         return f"--{name.removesuffix('_s').replace('_', '-')}: "
     return f"{pointer}: " if pointer else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,15 @@ import typer
 from service.cli.errors import BadInputError
 from service.cli.files import STANDARD_INPUT, read
 from service.cli.output import complain
+from service.cli.remote import Server, service_at
 from service.cli.study_run import EngineName, at_once, chosen, solved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.contract import Kind
+    from models.vocabulary import Document
+    from optimizer.study.schema import Study
     from service.documents.study import ReadStudy
     from service.studies.whole import Whole
 
@@ -29,7 +36,8 @@ Side = typer.Argument(help="The folder of a study, or DIR::SCENARIO for one scen
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917  (the options of the command)
+    context: typer.Context,
     file: StudyFile,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Folder of the answers; left out: NAME.study here.", show_default=False)
@@ -49,16 +57,21 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds another study of the same base problem.")] = False,
     again: Annotated[bool, typer.Option("--retry-failed", help="Solve scenarios again that failed or found no plan.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")] = False,
+    server: Server = None,
 ) -> None:
     """Solve every scenario of a study that is not answered yet, and write the table and the report."""
+    here = [name for name in ("engine", "workers", "address") if _source(context, name) != "DEFAULT"]
+    if server is not None and not (here and _source(context, "server") == "ENVIRONMENT"):  # who names an engine means to solve here
+        if here:
+            raise BadInputError(f"--{here[0]}: a service solves as it is set up; leave it out")
+        raise typer.Exit(_run_there(server, file, out, resume=resume, again=again, as_json=as_json))
     if address is not None and engine is not EngineName.ray:
         raise BadInputError(f"--address is that of a Ray cluster; leave it out, or give --engine ray in place of {engine}")
     if workers is not None and engine in (EngineName.here, EngineName.batch):
         raise BadInputError(f"--workers: --engine {engine} has one process; leave it out, or take --engine local")
-    found = load_study(file)
-    for warning in found.warnings:
-        complain(f"warning: {warning.pointer}: {warning.detail}")
-    folder = Path(out if out is not None else f"{found.study.name}.study")
+    found = load_study(file, out)
+    _warn(found)
+    folder = _folder(found.study, out)
     made = chosen(engine, workers, address)
     whole = solved(found, folder, made, workers=workers or at_once(engine), resume=resume, again=again, bar=not as_json)
     raise typer.Exit(finish(whole, folder, as_json=as_json))
@@ -128,13 +141,15 @@ def schema() -> None:
 @app.command()
 def example(
     name: Annotated[str | None, typer.Argument(help="Which; left out: all are listed.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, which a service takes.")] = False,
 ) -> None:
     """Print a shipped study, or list them."""
+    from service.studies.shipped import as_json as json_of
     from service.studies.shipped import example as text_of
     from service.studies.shipped import examples
 
     if name is not None:
-        typer.echo(text_of(name), nl=False)
+        typer.echo(json_of(name) if as_json else text_of(name), nl=as_json)
         return
     found = examples()
     if not found:
@@ -143,21 +158,53 @@ def example(
         typer.echo(f"{one:<28} {about}".rstrip())
 
 
-def load_study(file: str) -> ReadStudy:
-    """A study that can run, from a file or standard input; raises BadInputError."""
+def _source(context: typer.Context, name: str) -> str:
+    """Where the value of an option comes from: COMMANDLINE, ENVIRONMENT or DEFAULT."""
+    source = context.get_parameter_source(name)
+    return "DEFAULT" if source is None else source.name
+
+
+def _run_there(server: str, file: str, out: str | None, *, resume: bool, again: bool, as_json: bool) -> int:
+    """As ``run``, by a service; the exit code."""
+    from service.cli.study_remote import problem_of, solved_there
+
+    with service_at(server, limits_are_options=False) as service:
+        assert service is not None  # noqa: S101  (there is an address)
+        found = load_study(file, out, partial(problem_of, service))
+        _warn(found)
+        folder = _folder(found.study, out)
+        whole = solved_there(service, found, folder, resume=resume, again=again, bar=not as_json)
+    return finish(whole, folder, as_json=as_json)
+
+
+def _warn(found: ReadStudy) -> None:
+    for warning in found.warnings:
+        complain(f"warning: {warning.pointer}: {warning.detail}")
+
+
+def load_study(file: str, out: str | None = None, stored: Callable[[Kind, str], Document] | None = None) -> ReadStudy:
+    """A study that can run, from a file or standard input, into the folder ``out`` or one of its name; raises BadInputError.
+
+    ``stored`` finds problems by id, where there is a service that has them.
+    """
     from service.documents.study import read_study
+    from service.studies.frozen import frozen_in
 
     folder = Path() if file == STANDARD_INPUT else Path(file).parent
-    return read_study(read(file), folder, read)
+    return read_study(read(file), folder, read, stored, frozen=frozen_in(lambda study: _folder(study, out)))
+
+
+def _folder(study: Study, out: str | None) -> Path:
+    return Path(out if out is not None else f"{study.name}.study")
 
 
 def finish(whole: Whole, folder: Path, *, as_json: bool) -> int:
     """Write table and report beside the answers, and print them; the exit code."""
     from service.cli.study_output import as_object, show_study
-    from service.studies.conclusions import conclusions
+    from service.studies.conclusions import conclusions, with_asks
     from service.studies.files import written
 
-    told = conclusions(whole.table)
+    told = with_asks(conclusions(whole.table), whole.table.study, whole.asks)
     files = written(whole, told, folder)
     for complaint in whole.table.complaints:
         complain(f"warning: {complaint}")

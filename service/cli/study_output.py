@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table as Lines
 
 from optimizer.study.conclusions.gates import Standing
+from optimizer.study.conclusions.wording import figure
 from service.cli.output import console, number
 from service.studies.frame import columns_of
-from service.studies.wording import against, label_of, outcome_words
+from service.studies.wording import against, label_of, outcome_words, span_words
 from service.wording import words
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from optimizer.study.conclusions.gates import Judged
+    from optimizer.study.conclusions.paired import Paired
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
     from service.studies.comparison import Comparison
@@ -61,7 +63,7 @@ def show_study(whole: Whole, told: Conclusions, files: Sequence[tuple[str, str]]
     out.print(_lines(table, told))
     if len(table.answered) > MOST_LINES:
         out.print(f"and {len(table.answered) - MOST_LINES:,} more lines in the files")
-    _show_sentences(out, "Over the replicates", [one.text for one in told.paired])
+    _show_paired(out, told.paired)
     _show_gates(out, told.gates)
     _show_failures(out, table)
     _show_sentences(out, "Asked", [_ask(one) for one in whole.asks])
@@ -142,6 +144,24 @@ def _show_sentences(out: Console, title: str, sentences: Sequence[str]) -> None:
         out.print(f"  {escape(one)}", soft_wrap=True)
 
 
+def _show_paired(out: Console, found: Sequence[Paired]) -> None:
+    if not found:
+        return
+    pairs = max(one.pairs for one in found)
+    title = f"Over {pairs} {'replicate' if pairs == 1 else 'replicates'}, against the baseline in {words(found[0].goal)}"
+    made = Lines(title=escape(title), title_justify="left", title_style="bold")
+    made.add_column("scenario")
+    for head in ("better, worse, equal, open", "mean, certain", f"of all there could be ({found[0].level:.0%})", "sign test p"):
+        made.add_column(head, justify="right")
+    for one in found[:MOST_LINES]:
+        left_out = f" ({one.unpaired} left out)" if one.unpaired else ""
+        counts = f"{one.wins}, {one.losses}, {one.ties}, {one.undecided}{left_out}"
+        mean = "" if one.mean is None else span_words(one.mean, one.unit)
+        likely = "" if one.confidence is None else span_words(one.confidence, one.unit)
+        made.add_row(escape(one.label), counts, escape(mean), escape(likely), "" if one.sign is None else figure(one.sign, 2, towards=1))
+    out.print(made)
+
+
 def _show_gates(out: Console, gates: Sequence[Judged]) -> None:
     if not gates:
         return
@@ -150,9 +170,15 @@ def _show_gates(out: Console, gates: Sequence[Judged]) -> None:
     broken = [one for one in gates if one.standing is not Standing.passed]
     for one in broken[:MOST_GATES]:
         colour = "red" if one.standing is Standing.failed else "yellow"
-        out.print(f"  [{colour}]{one.standing.value}[/] {escape(one.gate)}: {escape(one.text)}", soft_wrap=True)
+        out.print(f"  [{colour}]{one.standing.value}[/] {escape(one.gate)}: {escape(_first_sentence(one.text))}", soft_wrap=True)
     if len(broken) > MOST_GATES:
         out.print(f"  and {len(broken) - MOST_GATES} more")
+
+
+def _first_sentence(text: str) -> str:
+    """What is so; what would decide it is in the report."""
+    first, _, rest = text.partition(". ")
+    return f"{first}." if rest else text
 
 
 def _show_failures(out: Console, table: Table) -> None:

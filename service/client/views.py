@@ -269,7 +269,10 @@ class StudyConclusionsView(View):
 
 
 class StudyView(View):
-    """A study as it stands; ``conclusions`` are there once every run has ended, and not in lists."""
+    """A study as it stands; ``conclusions`` are there once every run has ended, and not in lists.
+
+    ``asks`` are those that are answered so far, each as JSON with its answer, a sentence or a failure; None without asks, and in lists.
+    """
 
     id: str
     name: str
@@ -285,6 +288,7 @@ class StudyView(View):
     created_at: datetime
     warnings: tuple[FindingView, ...]
     conclusions: StudyConclusionsView | None
+    asks: tuple[dict[str, Any], ...] | None = None
 
     @property
     def ended(self) -> bool:
@@ -309,9 +313,12 @@ class StudyRowView(View):
     metrics: dict[str, float]
     verified: bool
     seconds: float
+    strategy: str
     message: str
     refuted: tuple[str, ...]
     failure: str | None
+    attempts: int
+    versions: dict[str, str]
 
 
 class StudyLineView(View):
@@ -336,6 +343,7 @@ class StudyTableView(View):
     goal: str | None
     missing: int
     rows: tuple[StudyLineView, ...]
+    asks: tuple[dict[str, Any], ...] = ()
 
 
 class KindsView(View):

@@ -284,7 +284,17 @@ _OBJECT = _must_be("an object", "write it in braces: {...}")
 _LIST = _must_be("a list", "write it in brackets: [...]")
 _TEXT = _must_be("text", "put it in quotes")
 _WHOLE = _must_be("a whole number", "write it without quotes and without a decimal point")
-_NUMBER = _must_be("a number", "write it without quotes")
+
+
+def _number(detail: ErrorDetails, location: Location, model: type[BaseModel]) -> str:
+    told = str(detail.get("input"))
+    try:
+        float(told)
+    except ValueError:
+        return _must_be("a number", "write the number alone: the unit is in the name")(detail, location, model)
+    return _must_be("a number", "write it without quotes")(detail, location, model)
+
+
 _CURES: dict[str, Callable[[ErrorDetails, Location, type[BaseModel]], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown_field,
@@ -302,8 +312,8 @@ _CURES: dict[str, Callable[[ErrorDetails, Location, type[BaseModel]], str]] = {
     "int_type": _WHOLE,
     "int_from_float": _WHOLE,
     "int_parsing": _WHOLE,
-    "float_type": _NUMBER,
-    "float_parsing": _NUMBER,
+    "float_type": _number,
+    "float_parsing": _number,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
     "dict_type": _OBJECT,

@@ -292,10 +292,11 @@ def _paired(found: Sequence[Paired]) -> Table | None:
 
 
 def _span(one: Paired) -> str:
-    """The certain mean, relative where it can be."""
-    if one.relative is not None and one.relative.finite:
-        return span_words(one.relative)
-    return span_words(one.mean, one.unit) if one.mean is not None else ""
+    """The certain mean in the unit of all the rest, and relative where it can be."""
+    if one.mean is None:
+        return ""
+    relative = f" ({span_words(one.relative)})" if one.relative is not None and one.relative.finite else ""
+    return span_words(one.mean, one.unit) + relative
 
 
 def _failures(table: StudyTable) -> list[tuple[str, str]]:

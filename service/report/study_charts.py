@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optimizer.study.conclusions.effects import along, axes_of, heat, main_effects, tornado
 from optimizer.study.conclusions.intervals import MAXIMISE, Interval
 from optimizer.study.conclusions.paired import combinations, mean_value
-from optimizer.study.conclusions.trade_off import Rank, trade_off
+from optimizer.study.conclusions.trade_off import Rank, of_one_circumstance, trade_off
 from optimizer.study.conclusions.wording import value_text
 from service.report.study_plot import FLAT, SEEN, Scale, canvas, limits, ticks, told, with_unit
 from service.wording import words
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from optimizer.study.conclusions.effects import Bar, Cell, Heat, Level
-    from optimizer.study.conclusions.trade_off import Point
+    from optimizer.study.conclusions.trade_off import Point, TradeOff
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
     from optimizer.study.schema import Axis
@@ -324,10 +324,11 @@ def trade_off_of(view: View) -> Plot | None:
     """The first goal against what it costs, or against the second goal; None where neither moves, or for too many combinations."""
     if view.combinations > MOST_RANKED:
         return None
-    for other in (SPEND, *_later_goals(view.lines)):
-        found = trade_off(view.lines, other, view.goal, drawn=view.drawn)
+    lines, circumstance = of_one_circumstance(view.lines, tuple(view.axes.values()), view.drawn)
+    for other in (SPEND, *_later_goals(lines)):
+        found = trade_off(lines, other, view.goal, drawn=view.drawn)
         if len({round(point.x, 9) for point in found.points}) > 1 and len({point.y for point in found.points}) > 1:
-            return _trade_off(view, other, found.points, x_sense=found.x_sense, left_out=found.left_out)
+            return _trade_off(view, other, found, circumstance)
     return None
 
 
@@ -336,7 +337,8 @@ def _later_goals(lines: Sequence[Answered]) -> Collection[str]:
     return [] if first is None else [goal.name for goal in first.goals[1:]]
 
 
-def _trade_off(view: View, other: str, points: Sequence[Point], *, x_sense: str, left_out: Sequence[str]) -> Plot:
+def _trade_off(view: View, other: str, found: TradeOff, circumstance: str) -> Plot:
+    points, x_sense, left_out = found.points, found.x_sense, found.left_out
     unit = "USD" if other == SPEND else next((goal.unit for one in view.lines if (goal := one.row.goal(other)) is not None), "")
     name = with_unit("spend" if other == SPEND else words(other), unit)
     drawn = canvas(
@@ -363,7 +365,8 @@ def _trade_off(view: View, other: str, points: Sequence[Point], *, x_sense: str,
     ]
     label = f"{len(points)} combinations, {words(view.goal)} against {words(other)}; {len(best)} of them no other one beats in both"
     count = len(left_out)
-    notes = [f"{count} without a plan {'is' if count == 1 else 'are'} not shown." if count else ""]
+    notes = [f"All of them meet {circumstance}; the table has the other circumstances." if circumstance else ""]
+    notes += [f"{count} without a plan {'is' if count == 1 else 'are'} not shown." if count else ""]
     notes += [f"Of those that others beat one in {every} is drawn."] if every > 1 else []
     return drawn.plot(label, legend, " ".join(note for note in notes if note))
 

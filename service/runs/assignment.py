@@ -193,13 +193,11 @@ class Assignment:
         """How the child ended; None when there is none to be had."""
         limits = self.claim.run.limits
         left = max(self._left(), 0.0)
-        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "changes": self._material.changes}
-        payload["warm_start"] = warm_start
-        payload["limits"] = limits | {"time_limit_s": max(left, SHORTEST_S)}
+        target, payload = self._task(warm_start)
         try:
             return self._pool.run(
-                f"{TASKS}:solve",
-                payload,
+                target,
+                payload | {"limits": limits | {"time_limit_s": max(left, SHORTEST_S)}},
                 deadline_s=left,
                 memory_gib=self._memory(),
                 cancel=self._stop,
@@ -210,6 +208,11 @@ class Assignment:
         except ChildGoneError:
             self.hand_back()
             return None
+
+    def _task(self, warm_start: bytes | None) -> tuple[str, dict[str, Any]]:
+        """What a child is to do, and with what, limits aside."""
+        payload: dict[str, Any] = {"kind": self.claim.run.kind, "problem": self._material.problem, "changes": self._material.changes}
+        return f"{TASKS}:solve", payload | {"warm_start": warm_start}
 
     def _judged(self, end: ChildEnd | None) -> Answer | None:
         """The answer, or None when the run is no longer this worker's."""

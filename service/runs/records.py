@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from service.runs.states import LEASED, TERMINAL, CancelMode, State
+from service.runs.states import LEASED, TERMINAL, CancelMode, State, Task
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping
@@ -59,6 +59,7 @@ class NewRun:
     fingerprint: str = ""
     request_id: str | None = None
     trace_id: str | None = None
+    task: Task = Task.solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,13 @@ class Run:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    task: Task
 
     @classmethod
     def of(cls, row: RowMapping) -> Run:
         """The run of a row of ``tables.runs``."""
         fields = {name: row[name] for name in cls.__slots__}
-        fields["state"] = State(row["state"])
+        fields["state"], fields["task"] = State(row["state"]), Task(row["task"])
         fields["limits"] = json.loads(row["limits"])
         fields["cancel_mode"] = CancelMode(row["cancel_mode"]) if row["cancel_mode"] is not None else None
         return cls(**fields)
@@ -128,7 +130,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One of the different questions of a study. ``changes`` as ``service.runs.derived`` has them; None: the base as it is."""
+    """One of the different questions of a study, or its asks. ``changes`` as ``service.runs.derived`` has them; None: the base as it is."""
 
     key: str
     run_id: str
@@ -136,6 +138,7 @@ class Question:
     changes: bytes | None
     problem_id: str
     cache_key: str | None
+    task: Task = Task.solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ class StoredStudy:
 
     @property
     def runs(self) -> int:
-        """How many different questions it has."""
+        """How many different questions it has; its asks together are one more."""
         return sum(self.counts.values())
 
     @property
@@ -236,6 +239,30 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """What the asks of a study have come to: the run that answers them, and the answers so far as JSON, in the order of the asks."""
+
+    run_id: str
+    answers: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AsksMaterial:
+    """What the work on the asks of a study begins with.
+
+    ``answers`` are those of its scenarios (``service.runs.studies.answers_of``), ``rows`` what was solved for the asks before, JSON by
+    key, ``done`` the asks that are answered already, JSON by their number.
+    """
+
+    study_id: str
+    document: bytes
+    problem: bytes
+    answers: list[dict[str, Any]]
+    rows: dict[str, bytes]
+    done: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One entry of a run's history; ``number`` counts from 1 without a gap."""
 
@@ -247,21 +274,28 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something a worker has heard of its run, to be written as an event: a state, a bound, a better plan, a message."""
+    """Something a worker has heard of its run, to be written as an event: a state, a bound, a better plan, a message.
+
+    ``asked``: a key of the table ``asked`` with its body.
+    """
 
     type: str
     data: dict[str, Any]
     at: float  # seconds since 1970
     state: State | None = None
     incumbent: Incumbent | None = None
+    asked: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a run ended. ``parts`` are JSON bodies by name: plan, certificate, explanations, conflict, metrics, trace, log."""
+    """How a run ended. ``parts`` are JSON bodies by name: plan, certificate, explanations, conflict, metrics, trace, log, asks.
+
+    Asks that are answered have no ``outcome``: it is that of a problem.
+    """
 
     state: State
-    outcome: str
+    outcome: str | None
     stop_reason: str
     objective: float | None = None
     bound: float | None = None

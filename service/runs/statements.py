@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.runs import states
-from service.runs.tables import CANCELLED, QUEUED, answers, idempotency, incumbents, problems, run_events, runs
+from service.runs.tables import CANCELLED, QUEUED, answers, asked, idempotency, incumbents, problems, run_events, runs, study_runs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -64,7 +64,24 @@ TAKE = (
     .values(_TAKEN | {"worker": bindparam("to"), "started_at": func.coalesce(runs.c.started_at, bindparam("now"))})
     .returning(*runs.c)
 )
-NEXT = select(runs.c.position).where(QUEUED).order_by(runs.c.priority.desc(), runs.c.position).limit(1).with_for_update(skip_locked=True)
+
+
+def _is_ready() -> Any:  # noqa: ANN401  (SQLAlchemy's expression)
+    """Whether a run may begin: the asks of a study wait for its scenarios. What most runs are is looked at first."""
+    mine, theirs, other = study_runs.alias(), study_runs.alias(), runs.alias()
+    of_its_study = (mine.c.position == runs.c.position) & (theirs.c.study == mine.c.study) & (theirs.c.position != runs.c.position)
+    is_open = other.c.state.not_in(sorted(states.TERMINAL))
+    waits = select(mine.c.study).where(of_its_study & (other.c.position == theirs.c.position) & is_open).exists()
+    return or_(runs.c.task == literal_column(f"'{states.Task.solve}'"), ~waits)
+
+
+NEXT = (
+    select(runs.c.position)
+    .where(QUEUED, _is_ready())
+    .order_by(runs.c.priority.desc(), runs.c.position)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
 NEXT_CANCELLED = select(runs.c.position).where(CANCELLED).order_by(runs.c.position).limit(1).with_for_update(skip_locked=True)
 HELD = (
     select(runs)
@@ -74,6 +91,7 @@ HELD = (
 CHANGE = update(runs).where(_here(runs)).returning(*runs.c)
 INSERT_PARTS = insert(answers)
 DROP_INCUMBENT = delete(incumbents).where(_here(incumbents))
+DROP_ASKED = delete(asked).where(_here(asked))
 
 _BETTER = ("attempt", "plan", "packed", "objectives", "seconds", "phase")
 
@@ -93,6 +111,7 @@ def _unless_there(table: Table) -> dict[str, Executable]:
 
 
 _KEEP_PART = _unless_there(answers)
+_KEEP_ASKED = _unless_there(asked)
 _ADD_PROBLEM = _unless_there(problems)
 _KEEP_INCUMBENT = _by_dialect(_keep)
 
@@ -105,6 +124,11 @@ def add_problem(connection: Connection) -> Executable:
 def keep_part(connection: Connection) -> Executable:
     """Inserts a part of an answer unless it is there."""
     return _KEEP_PART[connection.dialect.name]
+
+
+def keep_asked(connection: Connection) -> Executable:
+    """Inserts what asks came to unless it is there."""
+    return _KEEP_ASKED[connection.dialect.name]
 
 
 def keep_incumbent(connection: Connection) -> Executable:

@@ -27,6 +27,13 @@ class State(StrEnum):
     cancelled = "cancelled"
 
 
+class Task(StrEnum):
+    """What a run does."""
+
+    solve = "solve"  # its problem
+    asks = "asks"  # answers what a study asks: sweeps, trade-offs, targets
+
+
 class CancelMode(StrEnum):
     """What becomes of the best plan of a cancelled run."""
 

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 from service.errors import Conflict, LeaseLost, NotFound
 from service.runs import derived, statements
 from service.runs.records import Accepted, Answer, Claim, Incumbent, Lease, Material, NewRun, Note, Run, StoredProblem, packed, unpacked
-from service.runs.states import NEXT, CancelMode, State
+from service.runs.states import NEXT, CancelMode, State, Task
 from service.runs.tables import LEASED, incumbents, runs
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def run_values(new: NewRun, source: Run | None, now: float) -> dict[str, Any]:
         "request_id": new.request_id,
         "trace_id": new.trace_id,
         "created_at": now,
+        "task": new.task,
     }
     if source is not None:
         values |= {name: getattr(source, name) for name in _FROM_CACHE}
@@ -275,6 +276,7 @@ def _noted(connection: Connection, run: Run, notes: Sequence[Note], values: Mapp
         events.append({"position": run.position, "number": number, "type": entry.type, "at": entry.at, "data": json.dumps(entry.data)})
     if best is not None:
         _keep(connection, run, best)
+    _keep_asked(connection, run, [entry.asked for entry in notes if entry.asked is not None])
     if not events:
         return run
     changes |= {**values, "at": run.position, "events": run.events + len(events)}
@@ -297,6 +299,13 @@ def _keep(connection: Connection, run: Run, found: Incumbent) -> None:
     connection.execute(statements.keep_incumbent(connection), values)
 
 
+def _keep_asked(connection: Connection, run: Run, found: Sequence[tuple[str, bytes]]) -> None:
+    bodies = [(key, *packed(body)) for key, body in found]
+    if bodies:
+        rows = [{"position": run.position, "key": key, "body": body, "packed": was_packed} for key, body, was_packed in bodies]
+        connection.execute(statements.keep_asked(connection), rows)
+
+
 def finish(connection: Connection, lease: Lease, answer: Answer, notes: Sequence[Note] = ()) -> Run:
     """Write the answer, once: the run is over and its incumbent, which the answer replaces, is dropped.
 
@@ -317,7 +326,10 @@ def _end(connection: Connection, run: Run, answer: Answer, notes: Sequence[Note]
     told = {"state": answer.state} | {name: figures[name] for name in ("outcome", "stop_reason", *_FIGURES, "verified")}
     last = Note("state", told, time.time(), state=answer.state)
     over = {"answered_by": run.position, "finished_at": time.time(), "worker": None}
-    return _noted(connection, run, [*notes, last], figures | over | dict(more))
+    ended = _noted(connection, run, [*notes, last], figures | over | dict(more))
+    if run.task is Task.asks and answer.state is State.succeeded:  # else it is for the next attempt, or the same asks again
+        connection.execute(statements.DROP_ASKED, {"at": run.position})
+    return ended
 
 
 def _text(value: Any) -> Any:  # noqa: ANN401  (any figure of an answer)

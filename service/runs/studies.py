@@ -1,7 +1,8 @@
 """Studies: operations for ``Database.write`` and ``Database.read``, each a function that takes the connection first.
 
-A study is its document, its scenarios, and one run for each different question. All of it is stored in one transaction: a kill leaves
-the whole study or nothing. The runs are those of the queue, so that leases, deadlines, cancellations and the cache hold as for any run.
+A study is its document, its scenarios, and one run for each different question, and one for all that it asks besides. All of it is
+stored in one transaction: a kill leaves the whole study or nothing. The runs are those of the queue, so that leases, deadlines,
+cancellations and the cache hold as for any run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from sqlalchemy import func, insert, select, update
 
 from service.errors import Conflict, NotFound
 from service.runs import statements, store
-from service.runs.records import LEVEL, AcceptedStudy, NewRun, Run, StoredProblem, StoredStudy, unpacked
-from service.runs.states import TERMINAL, CancelMode, State
-from service.runs.tables import answers, incumbents, run_events, runs, studies, study_runs
+from service.runs.records import LEVEL, AcceptedStudy, Asks, AsksMaterial, NewRun, Run, StoredProblem, StoredStudy, unpacked
+from service.runs.states import TERMINAL, CancelMode, State, Task
+from service.runs.tables import answers, asked, incumbents, run_events, runs, studies, study_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from service.runs.records import NewStudy, Question
 
 AT_ONCE = 500  # rows in one statement
+ASK = "ask-"  # before the number of an ask: the key of its answer in the table `asked`
 TOLD = ("certificate", "metrics", "conflict")  # the parts of an answer that a table tells
 _SMALL = [column for column in studies.c if column.name not in ("document", "scenarios", "conclusions")]
 
@@ -126,6 +128,7 @@ def _run(new: NewStudy, question: Question) -> NewRun:
         cache_key=question.cache_key,
         request_id=new.request_id,
         trace_id=new.trace_id,
+        task=question.task,
     )
 
 
@@ -203,15 +206,19 @@ def texts_of(connection: Connection, study: StoredStudy) -> tuple[bytes, bytes]:
 
 
 def answers_of(connection: Connection, study: StoredStudy, numbers: Iterable[int] | None = None) -> list[dict[str, Any]]:
-    """What is known of each question, in their order: {number, key, run, and of an ended run its figures and ``TOLD`` parts as bytes}.
+    """What is known of each question in their order: {number, key, run, and of an ended run its figures and ``TOLD`` parts as bytes}.
 
-    ``numbers``: only those.
+    ``numbers``: only those. The asks are no questions.
     """
-    mine = study_runs.c.study == study.position
+    return _answers_in(connection, study.position, numbers)
+
+
+def _answers_in(connection: Connection, study: int, numbers: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    mine = (study_runs.c.study == study) & (runs.c.task == Task.solve)
     if numbers is not None:
         mine &= study_runs.c.number.in_(list(numbers))
-    asked = select(study_runs.c.number, study_runs.c.key, runs).join(runs, runs.c.position == study_runs.c.position)
-    found = connection.execute(asked.where(mine).order_by(study_runs.c.number)).mappings().all()
+    questions = select(study_runs.c.number, study_runs.c.key, runs).join(runs, runs.c.position == study_runs.c.position)
+    found = connection.execute(questions.where(mine).order_by(study_runs.c.number)).mappings().all()
     parts: dict[int, dict[str, bytes]] = {}
     wanted = sorted({row["answered_by"] for row in found if row["answered_by"] is not None})
     for some in _some(wanted):
@@ -229,6 +236,55 @@ def _answer(row: RowMapping, parts: Mapping[str, bytes]) -> dict[str, Any]:
     if row["state"] not in TERMINAL:
         return told
     return told | {name: row[name] for name in _FIGURES} | {"parts": dict(parts)}
+
+
+# ---------------------------------------------------------------- what is asked besides
+
+
+def asks_of(connection: Connection, study: StoredStudy) -> Asks | None:
+    """What its asks have come to; None for a study without."""
+    mine = (study_runs.c.study == study.position) & (runs.c.task == Task.asks)
+    row = connection.execute(select(runs).join(study_runs, study_runs.c.position == runs.c.position).where(mine)).mappings().first()
+    if row is None:
+        return None
+    run = Run.of(row)
+    whole = store.part_of(connection, run, "asks") if run.is_terminal else None
+    if whole is not None:
+        return Asks(run.id, tuple(json.loads(whole)["asks"]))
+    done = _done(_asked_by(connection, [run.position]))
+    return Asks(run.id, tuple(json.loads(done[number]) for number in sorted(done)))
+
+
+def asks_material(connection: Connection, run: Run) -> AsksMaterial:
+    """What the work on the asks of a study begins with; for ``Database.read``. Raises NotFound.
+
+    An earlier run of the same asks that did not come to an end has left what it solved.
+    """
+    its_study = select(study_runs.c.study).where(study_runs.c.position == run.position)
+    row = connection.execute(select(studies.c.position, studies.c.id, studies.c.document).where(studies.c.position.in_(its_study))).first()
+    if row is None:
+        raise NotFound(f"there is no study of run '{run.id}'", code="study_not_found")
+    this = runs.alias()
+    key = select(this.c.cache_key).where(this.c.position == run.position).scalar_subquery()
+    same = select(runs.c.position).where((runs.c.tenant == run.tenant) & (runs.c.cache_key == key))
+    found = _asked_by(connection, [*connection.execute(same).scalars().all(), run.position])
+    return AsksMaterial(
+        row.id,
+        zlib.decompress(row.document),
+        store.problem_of(connection, run.tenant, run.problem_id).body,
+        _answers_in(connection, row.position),
+        {name: body for name, body in found.items() if not name.startswith(ASK)},
+        _done(found),
+    )
+
+
+def _asked_by(connection: Connection, positions: Sequence[int]) -> dict[str, bytes]:
+    rows = connection.execute(select(asked).where(asked.c.position.in_(positions)).order_by(asked.c.position)).mappings()
+    return {row["key"]: unpacked(row["body"], row["packed"]) for row in rows}
+
+
+def _done(found: Mapping[str, bytes]) -> dict[int, bytes]:
+    return {int(name.removeprefix(ASK)): body for name, body in found.items() if name.startswith(ASK)}
 
 
 # ---------------------------------------------------------------- what is concluded, once

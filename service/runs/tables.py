@@ -1,4 +1,4 @@
-"""The tables: problems, runs with their events, incumbents and answers, studies, and API keys.
+"""The tables: problems, runs with their events, incumbents and answers, studies with what their asks came to, and API keys.
 
 Times are seconds since 1970 (UTC) and only told to people: nothing but the retention of old runs is decided by them, so
 that a clock that jumps breaks nothing. Order is that of ``position``. A lease is a counter that its worker raises
@@ -107,6 +107,7 @@ runs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
+    Column("task", String(16), nullable=False, server_default="solve"),  # solve; asks: those of a study, see service.runs.asking
     Index(None, "tenant", "position"),
     Index(None, "worker"),
     Index(None, "tenant", "cache_key"),
@@ -140,6 +141,16 @@ incumbents = Table(
     Column("phase", String(64), nullable=False),
 )
 """The best plan of each unfinished run, verified by the search that found it; a later attempt starts from it."""
+
+asked = Table(
+    "asked",
+    metadata,
+    Column("position", _Position, ForeignKey("runs.position", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),  # ask-0, ask-1 ... for answers; else optimizer.study.rows.scenario_key
+    Column("body", LargeBinary, nullable=False),  # JSON, zlib-compressed when `packed`
+    Column("packed", Boolean, nullable=False),
+)
+"""What the asks of a study have come to before they are all answered; a later attempt goes on from it."""
 
 idempotency = Table(
     "idempotency",
@@ -186,7 +197,7 @@ study_runs = Table(
     Column("key", String(64), nullable=False),  # optimizer.study.rows.scenario_key
     Index(None, "position"),
 )
-"""The different questions of a study, each a run; scenarios that ask the same share one."""
+"""The different questions of a study, each a run; scenarios that ask the same share one. Its asks together are one more run."""
 
 api_keys = Table(
     "api_keys",

@@ -23,8 +23,9 @@ from optimizer.child import ChildGoneError
 from service.errors import LeaseLost, ServiceError
 from service.runs import assignment as assignments
 from service.runs import forgetting, store
+from service.runs.asking import AsksAssignment
 from service.runs.assignment import Assignment
-from service.runs.states import State
+from service.runs.states import State, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,7 +182,8 @@ class Worker:
         if run.attempt == 1:
             self.telemetry.run_claimed(time.time() - run.created_at)
         self.bulletin.publish(run.position)
-        assignment = Assignment(claim, self.database, self.settings, self.bulletin, self.pool, self.telemetry, self._heard.set)
+        made = AsksAssignment if run.task is Task.asks else Assignment
+        assignment = made(claim, self.database, self.settings, self.bulletin, self.pool, self.telemetry, self._heard.set)
         with self._lock:
             self._at_work[claim.lease] = assignment
         if self._stopped.is_set():

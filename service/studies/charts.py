@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from optimizer.study.conclusions.effects import along, axes_of, heat, main_effects, tornado
 from optimizer.study.conclusions.intervals import MAXIMISE
 from optimizer.study.conclusions.paired import combinations, drawn_axes
-from optimizer.study.conclusions.trade_off import trade_off
+from optimizer.study.conclusions.trade_off import of_one_circumstance, trade_off
 from service.report.study_charts import MOST_RANKED
 from service.report.study_plot import with_unit
 from service.studies.conclusions import conclusions
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from optimizer.study.conclusions.intervals import Interval
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
+    from optimizer.study.schema import Axis
     from service.studies.conclusions import Conclusions
 
 TEAL, AMBER, RUST, GREY = "#0e8f84", "#f3b94d", "#b3541e", "#8592a3"
@@ -50,7 +51,7 @@ def charts(table: Table, told: Conclusions | None = None) -> dict[str, alt.TopLe
     goal = with_unit(words(told.goal), told.unit)
     made: dict[str, alt.TopLevelMixin | None] = {
         "tornado": tornado_chart(lines, told.goal, drawn, goal),
-        "trade_off": trade_off_chart(lines, told.goal, drawn, goal),
+        "trade_off": trade_off_chart(lines, told.goal, drawn, goal, table.study.axes),
         "heat_map": heat_chart(lines, told.goal, drawn, goal, down_is_better=told.sense != MAXIMISE),
     }
     for axis in axes_of(lines, drawn):
@@ -90,13 +91,19 @@ def tornado_chart(lines: Sequence[Answered], goal: str, drawn: frozenset[str], t
     return made
 
 
-def trade_off_chart(lines: Sequence[Answered], goal: str, drawn: frozenset[str], title: str) -> alt.TopLevelMixin | None:
-    """The first goal against what it costs, or against the second goal. None where neither moves, or for too many combinations."""
+def trade_off_chart(
+    lines: Sequence[Answered], goal: str, drawn: frozenset[str], title: str, axes: Sequence[Axis] = ()
+) -> alt.TopLevelMixin | None:
+    """The first goal against what it costs, or against the second goal. None where neither moves, or for too many combinations.
+
+    With ``axes`` of which some are circumstances, of one circumstance.
+    """
     import altair as alt
 
     if len(combinations(lines, drawn)) > MOST_RANKED:
         return None
 
+    lines, circumstance = of_one_circumstance(lines, axes, drawn)
     later = [one.name for one in next((line.row.goals for line in lines if line.row.goals), ())[1:]]
     for other in (SPEND, *later):
         found = trade_off(lines, other, goal, drawn=drawn)
@@ -116,7 +123,9 @@ def trade_off_chart(lines: Sequence[Answered], goal: str, drawn: frozenset[str],
         tooltip=_tips("scenario:N", "y:Q", "low:Q", "high:Q", "x:Q", "standing:N"),
     )
     whiskers = base.mark_rule(color=AMBER, size=3).encode(y="low:Q", y2="high:Q")
-    made: alt.TopLevelMixin = (whiskers + points).properties(width=WIDTH, height=HEIGHT)
+    made: alt.TopLevelMixin = (whiskers + points).properties(
+        width=WIDTH, height=HEIGHT, title=f"with {circumstance}" if circumstance else ""
+    )
     return made
 
 

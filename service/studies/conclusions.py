@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimizer.study.conclusions.circumstances import advised
 from optimizer.study.conclusions.differences import difference
@@ -12,7 +12,7 @@ from optimizer.study.conclusions.gates import Standing, judged, overall
 from optimizer.study.conclusions.paired import drawn_axes, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from optimizer.study.conclusions.advice import Advice
     from optimizer.study.conclusions.differences import Difference
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from optimizer.study.conclusions.paired import Paired
     from optimizer.study.rows import Answered
     from optimizer.study.run import Table
+    from optimizer.study.schema import Study
 
 
 class StudyExit(IntEnum):
     """What the exit code of a study means."""
 
     passed = 0
-    unanswered = 4  # some scenario has neither a plan nor a proof that there is none
+    unanswered = 4  # some scenario has neither a plan nor a proof that there is none, an ask no answer, or a target is reached nowhere
     gate_failed = 5
     gate_undecided = 6
 
@@ -65,6 +66,18 @@ def conclusions(table: Table) -> Conclusions:
         advised(lines, study.gates, drawn=drawn, axes=study.axes),
         _exit_code(table, gates),
     )
+
+
+def with_asks(told: Conclusions, study: Study, asks: Sequence[Mapping[str, Any]]) -> Conclusions:
+    """The conclusions with an exit code that knows the answers to the asks, JSON as ``optimizer.study.questions.asks`` tells them."""
+    if told.exit_code is StudyExit.gate_failed or (len(asks) == len(study.asks) and all(_is_answered(one) for one in asks)):
+        return told
+    return replace(told, exit_code=StudyExit.unanswered)
+
+
+def _is_answered(ask: Mapping[str, Any]) -> bool:
+    answer = ask["answer"]
+    return answer is not None and not (ask["ask"] == "target" and answer["value"] is None)
 
 
 def _differences(lines: Sequence[Answered], goal: str) -> dict[str, Difference]:

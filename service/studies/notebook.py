@@ -33,9 +33,10 @@ def run_file(
     from optimizer.study.run import run_study
     from service.cli.files import read
     from service.documents.study import read_study
+    from service.studies.frozen import frozen_in
     from service.studies.shelf import Shelf
 
-    found = read_study(read(str(file)), Path(file).parent, read)
+    found = read_study(read(str(file)), Path(file).parent, read, frozen=frozen_in(lambda _: Path(folder)))
     with Shelf.opened(Path(folder), found.study, found.base) as shelf:
         return run_study(found.study, found.base, shelf, engine or _engine(workers), on_progress=on_progress)
 

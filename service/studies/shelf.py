@@ -214,6 +214,8 @@ def _ready(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS and not entry.name.endswith(_UNFINISHED))
+    except (FileExistsError, NotADirectoryError):
+        raise ShelfError(f"{folder} is a file, or lies in one; name a folder, which is made where there is none") from None
     except OSError as error:
         raise _unwritable(folder, error) from error
     if others and not (folder / "shelf.json").exists():

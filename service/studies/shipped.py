@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,13 @@ def example(name: str) -> str:
         meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(found) or 'none'}"
         raise BadInputError(f"there is no shipped study '{name}'; {meant}")
     return found[name].read_text(encoding="utf-8")
+
+
+def as_json(name: str) -> str:
+    """The same as JSON. Raises as ``example``."""
+    from service.documents.yaml_loader import loaded
+
+    return json.dumps(loaded(example(name).encode()), indent=1, ensure_ascii=False)
 
 
 def _places() -> dict[str, Traversable]:

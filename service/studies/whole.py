@@ -100,7 +100,7 @@ def _asked(table: Table, base: Document, shelf: Shelf, engine: Engine, workers: 
         return Whole(_with(table, f"the asks of the study are not answered: {error}"))
     told = tuple(one.as_json() for one in found)
     if not stop.is_set():  # what was cut short is asked again
-        _keep(shelf.folder, {"of": _of(study, shelf.base_hash), "asks": told})
+        keep_asks(shelf, study, told)
     return Whole(table, told)
 
 
@@ -129,7 +129,9 @@ def _kept(folder: Path, study: Study, base_hash: str) -> tuple[dict[str, Any], .
         return ()
 
 
-def _keep(folder: Path, told: dict[str, Any]) -> None:
+def keep_asks(shelf: Shelf, study: Study, asks: tuple[dict[str, Any], ...]) -> None:
+    """Keep the answers beside those of the scenarios. Raises BadInputError."""
     from service.studies.files import put
 
-    put(folder / ASKS, json.dumps(told, allow_nan=False, indent=1).encode())
+    told = {"of": _of(study, shelf.base_hash), "asks": asks}
+    put(shelf.folder / ASKS, json.dumps(told, allow_nan=False, indent=1).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optimizer.study.conclusions.differences import Finding
-from optimizer.study.conclusions.wording import between, by_span
+from optimizer.study.conclusions.wording import by_ends, by_span, shown_value
 from optimizer.study.rows import BASELINE
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from optimizer.study.conclusions.intervals import Interval
     from optimizer.study.rows import Row, Scenario
 
-MANY_FIGURES = 1e6  # above it six figures would round off units
 _NO_PLAN = {"infeasible": "no plan exists (proved)", "unbounded": "unbounded: no best plan"}
 _ONE_SIDED = {
     Finding.a_infeasible: "the other has no plan (proved)",
@@ -25,17 +24,13 @@ _ONE_SIDED = {
 
 def label_of(scenario: Scenario, *, numbered: bool = False) -> str:
     """How a table shows it: long fractions rounded, and the replicate where there are several."""
-    told = ", ".join(f"{name}={_shown(value)}" for name, value in scenario.values.items()) or BASELINE
+    told = ", ".join(f"{name}={shown_value(value)}" for name, value in scenario.values.items()) or BASELINE
     return f"{told} #{scenario.replicate}" if numbered else told
-
-
-def _shown(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) and abs(value) < MANY_FIGURES else str(value)
 
 
 def span_words(span: Interval, unit: str | None = None) -> str:
     """``+1% to +2%`` of a relative span (no unit), or ``-1 to +2 GPUs``: what is told holds every number of it."""
-    return between(span, unit).removeprefix("lies between ").removeprefix("is ").replace(" and ", " to ", 1)
+    return by_ends(span, unit)
 
 
 def outcome_words(row: Row) -> str:

@@ -260,7 +260,7 @@ def test_the_lock_of_a_killed_process_blocks_nobody(folder: Path) -> None:
 
 def test_a_path_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x", encoding="utf-8")
-    with pytest.raises(ShelfError, match=r"out cannot be written \(File exists\)"):
+    with pytest.raises(ShelfError, match="out is a file, or lies in one; name a folder"):
         Shelf.opened(tmp_path / "out", study(), base())
 
 

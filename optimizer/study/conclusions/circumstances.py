@@ -15,7 +15,7 @@ from optimizer.study.conclusions.effects import main_effects
 from optimizer.study.conclusions.gates import Standing, judged
 from optimizer.study.conclusions.intervals import MAXIMISE, Interval
 from optimizer.study.conclusions.paired import Combination, combinations, mean_value
-from optimizer.study.conclusions.wording import figure, joined, value_text
+from optimizer.study.conclusions.wording import figure, joined, shown_value, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -96,7 +96,7 @@ def _crossed(grouped: Sequence[Combination], chosen: Collection[str]) -> bool:
 
 
 def _named(values: Mapping[str, object], chosen: Collection[str]) -> str:
-    return ", ".join(f"{name}={values[name]}" for name in chosen)
+    return ", ".join(f"{name}={shown_value(values[name])}" for name in chosen)
 
 
 def choices(
@@ -141,7 +141,7 @@ def _choice(label: str, own: Sequence[Combination], goal: GoalCertificate, resul
 
 
 def _circumstance(values: Mapping[str, object], chosen: Collection[str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items() if name not in chosen)
+    return ", ".join(f"{name}={shown_value(value)}" for name, value in values.items() if name not in chosen)
 
 
 def _out(one: Choice) -> bool:

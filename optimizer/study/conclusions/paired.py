@@ -17,7 +17,7 @@ from optimizer.result import finite
 from optimizer.study.conclusions.differences import TOLERANCE, Difference, Finding, difference, value_of
 from optimizer.study.conclusions.intervals import MAXIMISE, Interval, known, mean
 from optimizer.study.conclusions.significance import holm, sign_test_with_open, signed_rank_test, student_quantile
-from optimizer.study.conclusions.wording import between, figure, percent
+from optimizer.study.conclusions.wording import between, by_ends, figure, percent, shown_value
 from optimizer.study.rows import BASELINE
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def combinations(table: Sequence[Answered], drawn: Collection[str] = ()) -> tupl
 
 def label_of(scenario: Scenario, drawn: Collection[str] = ()) -> str:
     """What the combination of a scenario is called."""
-    told = ", ".join(f"{name}={value}" for name, value in scenario.values.items() if name not in drawn)
+    told = ", ".join(f"{name}={shown_value(value)}" for name, value in scenario.values.items() if name not in drawn)
     return BASELINE if scenario.is_baseline else told or "with draws"
 
 
@@ -241,9 +241,11 @@ def _text(one: Paired) -> str:
 
 
 def _change(one: Paired) -> str:
-    if one.relative is not None and (math.isfinite(one.relative.low) or math.isfinite(one.relative.high)):
-        return between(one.relative)
-    return between(one.mean, one.unit) if one.mean is not None else "is not known at all"
+    """The mean difference in the goal's unit, as all that follows it, and by the size of the baseline where it has one."""
+    if one.mean is None:
+        return "is not known at all"
+    sized = one.relative is not None and one.relative.finite and not one.mean.low == one.mean.high == 0
+    return between(one.mean, one.unit) + (f", {by_ends(one.relative)}" if sized and one.relative is not None else "")
 
 
 def mean_value(combination: Combination, name: str) -> tuple[float | None, Interval | None]:

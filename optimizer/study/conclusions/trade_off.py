@@ -12,12 +12,14 @@ from models.contract import Sense
 from optimizer.study.conclusions.differences import SPEND
 from optimizer.study.conclusions.intervals import MAXIMISE, NOTHING_KNOWN, Interval, exactly
 from optimizer.study.conclusions.paired import Combination, ahead, combinations, mean_value
+from optimizer.study.conclusions.wording import shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from models.program import Floats
     from optimizer.study.rows import Answered
+    from optimizer.study.schema import Axis
 
 Reading = tuple[float | None, Interval | None]
 
@@ -75,6 +77,22 @@ def trade_off(
     certified = all(name == SPEND or any(row.row.goal(name) is not None for row in table) for name in (x, y))
     left_out = tuple(one.label for one, mine, theirs in read if mine[0] is None or theirs[0] is None)
     return TradeOff(x, y, x_sense, y_sense, certified, points, left_out)
+
+
+def of_one_circumstance(table: Sequence[Answered], axes: Sequence[Axis], drawn: Collection[str] = ()) -> tuple[tuple[Answered, ...], str]:
+    """The lines of one circumstance, and which: only choices that meet the same can be traded. All lines, and "", without circumstances.
+
+    It is the first of those under which most choices are answered; what has no value on an axis (a baseline) has met none of it.
+    """
+    free = [axis.name for axis in axes if not axis.is_chosen and axis.name not in drawn]
+    groups: dict[tuple[str, ...], list[Answered]] = {}
+    for one in table:
+        groups.setdefault(tuple(repr(one.scenario.values.get(name)) for name in free), []).append(one)
+    if len(groups) < 2 or not any(axis.is_chosen for axis in axes):  # noqa: PLR2004  (one circumstance is part of the problem)
+        return tuple(table), ""
+    most = max(groups.values(), key=len)
+    values = most[0].scenario.values
+    return tuple(most), ", ".join(f"{name}={shown_value(values[name])}" for name in free if name in values)
 
 
 def _sense(table: Sequence[Answered], name: str, senses: Mapping[str, Sense]) -> str:

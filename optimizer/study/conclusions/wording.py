@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DIGITS = 3  # of a difference
 VALUE_DIGITS = 6  # of a value that somebody may want to compare with another
+MANY_FIGURES = 1e6  # above it six figures would round off units
 _SMALLEST, _LARGEST = -6, 15  # powers of ten outside of which a number is told with an exponent
 _ROUNDINGS = {-1: ROUND_FLOOR, 1: ROUND_CEILING}
 _HAIR = Decimal("1e-9")  # relative: far less than an end was moved outwards for rounding
@@ -80,6 +81,11 @@ def between(span: Interval, unit: str | None = None) -> str:
     return f"is at least {low}" if math.isfinite(span.low) else f"is at most {high}" if math.isfinite(span.high) else "is not known at all"
 
 
+def by_ends(span: Interval, unit: str | None = None) -> str:
+    """``+1% to +2%`` of a relative span (no unit), or ``-1 to +2 GPUs``: what is told holds every number of it."""
+    return between(span, unit).removeprefix("lies between ").removeprefix("is ").replace(" and ", " to ", 1)
+
+
 def _ends(span: Interval, unit: str | None, *, signed: bool) -> tuple[str, str]:
     """Both ends told: to nearest where that is one number for both, else outwards. Around 0 the digits of the larger end do for both."""
     power, suffix = (2, "%") if unit is None else (0, f" {unit}" if unit else "")
@@ -94,6 +100,11 @@ def _ends(span: Interval, unit: str | None, *, signed: bool) -> tuple[str, str]:
 
     nearest = told(span.low, 0), told(span.high, 0)
     return nearest if nearest[0] == nearest[1] else (told(span.low, -1), told(span.high, 1))
+
+
+def shown_value(value: object) -> str:
+    """The value of an axis in a name: long fractions rounded, whole numbers not."""
+    return f"{value:.6g}" if isinstance(value, float) and abs(value) < MANY_FIGURES else str(value)
 
 
 def _with_unit(text: str, unit: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalogue import kind_of
 from models.garbage import collection_paused
-from optimizer.incumbents import Bounded, Found, Message, Refuted, Spent, Unlimited, lexicographically_better
+from optimizer.incumbents import Bounded, Found, Message, Refuted, Searched, Spent, Unlimited, lexicographically_better
 from optimizer.kept import KeptPrograms
 from optimizer.limits import Deadline, Limits
 from optimizer.result import Result, StopReason, relative_gap
@@ -82,6 +82,7 @@ class HotSolver:
                 self.kept.forget()
                 one.begin(plans, greedily=True)
                 one.search(self.kept, diagnosing=self._diagnosing)
+            one.searched()
             self._quick = bool(self.kept.memory) or (self.kept.hot > before[0] and self.kept.integer == before[1])
         except Exception:
             if one.listener_failed:
@@ -182,6 +183,10 @@ class _Scenario:
         plan = self._best.plan if self._best is not None and known else None
         task = Task(self._kind.name, self._problem, replace(self._limits, time_limit_s=seconds), plan)
         search(task, self._note, self._cancel, kept, diagnosing=diagnosing)
+
+    def searched(self) -> None:
+        """Tell that only checking is left."""
+        self._note(Searched(self._seconds()))
 
     def _closed(self) -> bool:
         if self._best is None:

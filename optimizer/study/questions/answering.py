@@ -18,7 +18,7 @@ from optimizer.study.schema import Combine, Range
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from models.vocabulary import Document
     from optimizer.limits import Limits
@@ -140,7 +140,16 @@ def sweep_answer(study: Study, base: Document, ask: SweepAsk, limits: Limits, ca
     """
     from optimizer.study.sweeps.parametric_kind import sweep_kind  # with the solver, which the other questions leave to workers
 
-    axis = axis_of(study, ask.axis)
+    problem_at, least, most = problem_along(study, base, ask.axis)
+    return sweep_kind(problem_at, least, most, limits, cancel=cancel)
+
+
+def problem_along(study: Study, base: Document, name: str) -> tuple[Callable[[float], Document], float, float]:
+    """The base problem as a function of the axis's number, with the least and the most of it, all numbers between them included.
+
+    Raises KeyError and ValueError as ``ladder_of``; the function raises as ``scenario_at``.
+    """
+    axis = axis_of(study, name)
     ladder = ladder_of(axis)
     domain = Range(least=ladder.least, most=ladder.most) if ladder.least < ladder.most else None
     if domain is None:
@@ -151,7 +160,7 @@ def sweep_answer(study: Study, base: Document, ask: SweepAsk, limits: Limits, ca
         made: Document = applied(base, scenario_at(swept, base, {axis.name: value}).changes)
         return made
 
-    return sweep_kind(problem_at, ladder.least, ladder.most, limits, cancel=cancel)
+    return problem_at, ladder.least, ladder.most
 
 
 def pareto_answer(base: Document, ask: ParetoAsk, limits: Limits, cancel: threading.Event | None = None) -> Front:

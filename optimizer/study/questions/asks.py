@@ -11,6 +11,7 @@ from models.contract import ContradictionError
 from optimizer.study.conclusions.wording import percent, value_text
 from optimizer.study.questions.answering import StudyAsker, axis_of, ladder_of, pareto_answer, sweep_answer, target_answer
 from optimizer.study.questions.asking import UnknownMetricError
+from optimizer.study.questions.target import MOST_SCANNED
 from optimizer.study.run import limits_of
 from optimizer.study.scenarios.pointers import PlaceError
 from optimizer.study.schema import ParetoAsk, SweepAsk, TargetAsk
@@ -50,6 +51,19 @@ def answered(
 ) -> tuple[Answer, ...]:
     """All asks in their order; ``workers`` values are asked at once. Raises AskingStoppedError, and what solving raises."""
     return tuple(_answer(study, base, one, answers, workers, cancel) for one in study.asks)
+
+
+def most_solves(study: Study, ask: Ask) -> int:
+    """How often an ask may take the time limit of one scenario. Raises KeyError and ValueError for an axis that it cannot go along.
+
+    All solves of a sweep share one limit; a point of a trade-off takes two solves, and its ends take three.
+    """
+    if isinstance(ask, SweepAsk):
+        return 1
+    if isinstance(ask, TargetAsk):
+        count = ladder_of(axis_of(study, ask.axis), ask.tolerance).count
+        return min(count, MOST_SCANNED + 2 * count.bit_length())  # a search that is contradicted scans
+    return 2 * ask.points + 3
 
 
 def text_of(found: Sequence[Answer]) -> str:

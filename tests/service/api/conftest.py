@@ -14,7 +14,16 @@ from tests.service.api.house import House, portal
 from tests.service.runs.databases import BACKENDS, fresh_url
 
 MakeHouse = Callable[..., House]
-ON_BOTH = {"test_runs", "test_studies", "test_events", "test_problems", "test_quotas", "test_surroundings", "test_waiting"}
+ON_BOTH = {
+    "test_runs",
+    "test_studies",
+    "test_studies_asks",
+    "test_events",
+    "test_problems",
+    "test_quotas",
+    "test_surroundings",
+    "test_waiting",
+}
 
 
 @pytest.fixture(scope="package")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api import quota, runs
+from service.api import ending, quota
 from service.runs.states import CancelMode
 from tests.service.api.conftest import MakeHouse
 from tests.service.api.house import House, infeasible, problem, served, solved
@@ -262,7 +262,7 @@ def test_a_waiting_run_is_cancelled_at_once(house: House) -> None:
 
 
 def test_a_run_at_work_is_asked_to_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "CANCEL_S", 0.05)
+    monkeypatch.setattr(ending, "CANCEL_S", 0.05)
     run = house.run()
     lease = house.claim()
     found = house.post(f"/v1/runs/{run['id']}:cancel?mode=discard")

@@ -162,7 +162,18 @@ def test_the_base_may_be_a_kept_problem_also_one_of_a_study(house: House) -> Non
 
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("file", document(base={"file": "base.json"}), "/base/file", "base_file"),
-    ("asks", document(asks=[{"ask": "sweep", "axis": "most"}]), "/asks", "asks_not_served"),
+    ("snapshot", document(base={"snapshot": {"slurm": "live"}}), "/base/snapshot", "base_snapshot"),
+    ("ask without an axis", document(asks=[{"ask": "sweep", "axis": "mst"}]), "/asks/0/axis", "unknown_axis"),
+    ("sweep of one value", document(1, asks=[{"ask": "sweep", "axis": "most"}]), "/asks/0", "cannot_be_asked"),
+    (
+        "endless target",
+        document(
+            axes=[axis(values=None, range={"least": 1, "most": 4})],
+            asks=[{"ask": "target", "axis": "most", "metric": "objective", "at_least": 3, "tolerance": 1e-12}],
+        ),
+        "/asks/0",
+        "cannot_be_asked",
+    ),
     ("metric", document(gates=[{"metric": "objectiv", "at_most": 1}]), "/gates/0/metric", "unknown_metric"),
     ("kind", document(kind="nothing"), "/kind", "unknown_kind"),
     ("other kind", document(base={"problem_id": "prob_" + 32 * "0"}), "/base/problem_id", "problem_not_found"),

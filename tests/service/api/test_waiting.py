@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.api import runs
+from service.api import ending
 from service.api.watch import Watch
 from service.errors import Unavailable
 from service.keys import create_key
@@ -104,7 +104,7 @@ def _publish_when_waited_for(house: House) -> None:
 
 
 def test_a_cancellation_needs_no_place(make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "CANCEL_S", 0.05)
+    monkeypatch.setattr(ending, "CANCEL_S", 0.05)
     house = make_house(most_streams=1)
     run = house.run()["id"]
     house.claim()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from models.contract import Sense
 from optimizer.study.conclusions.effects import along, axes_of, heat, main_effects, tornado
-from optimizer.study.conclusions.trade_off import Rank, trade_off
+from optimizer.study.conclusions.trade_off import Rank, of_one_circumstance, trade_off
 from optimizer.study.rows import Answered, Change, Row
+from optimizer.study.schema import Axis
 from tests.optimizer.study.tables import answered, certificate, infeasible, no_plan, proved, row
 
 
@@ -156,3 +157,19 @@ def test_certain_ranks_are_true_of_any_optima(places: list[tuple[int, int, float
         assert not (found.rank is Rank.best and beaten)
         assert not (found.rank is Rank.beaten and not beaten)
         assert math.isfinite(found.x)
+
+
+def test_choices_are_traded_under_one_circumstance() -> None:
+    edits = [{"op": "set", "at": "/x", "to": "$value"}]
+    buy = Axis.model_validate({"name": "buy", "values": [1, 2], "edits": edits})
+    growth = Axis.model_validate({"name": "growth", "values": [1.25, 1.5], "chosen": False, "edits": edits})
+    table = [
+        answered(proved(10.0 * number + 100 * size), f"{number}{size}", values={"buy": number, "growth": size})
+        for size, number in itertools.product((1.25, 1.5), (1, 2))
+    ]
+    alone = answered(proved(5.0), "baseline", values={}, baseline=True)
+    lines, circumstance = of_one_circumstance([alone, *table], (buy, growth))
+    assert (list(lines), circumstance) == (table[:2], "growth=1.25")
+    assert of_one_circumstance(table, (buy,)) == (tuple(table), "")
+    assert of_one_circumstance(table, (growth,)) == (tuple(table), ""), "nothing is chosen"
+    assert of_one_circumstance(table, (buy, growth), {"growth"}) == (tuple(table), ""), "drawn anew in each replicate"

@@ -101,7 +101,7 @@ def test_intervals_hold_those_of_any_optima_in_the_gaps(
 def test_one_replicate_gives_no_statistics() -> None:
     found = only([proved(100.0)], [proved(103.0)])
     assert (found.confidence, found.plans_confidence, found.sign, found.ranks) == (None, None, None, None)
-    assert found.text == "x=1: the difference from the baseline in value is +3% (certain). One replicate gives no statistics."
+    assert found.text == "x=1: the difference from the baseline in value is +3, +3% (certain). One replicate gives no statistics."
     with pytest.raises(ValueError, match="one value"):
         student_interval([1.0])
 
