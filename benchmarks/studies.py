@@ -46,7 +46,7 @@ LINES = (
     ),
     Line(
         "pool-1-2",
-        "44 scenarios of about 0.3 s by one local worker and by two; steady: without the start of processes",
+        "204 scenarios of about 0.3 s by one local worker and by two; steady: without the start of processes",
         studies_engines.pool,
         (Target("speedup", "at least", 1.8), Target("steady_speedup", "at least", 1.8), Target("unverified", "at most", 0)),
     ),

@@ -54,7 +54,7 @@ def _own(rows: Sequence[Row | None]) -> float:
     return sum(row.seconds for row in rows if row is not None)
 
 
-def pool(folder: Path, jobs: int = 8_000, scenarios: int = 40, rounds: int = 2) -> dict[str, Any]:
+def pool(folder: Path, jobs: int = 8_000, scenarios: int = 200, rounds: int = 2) -> dict[str, Any]:
     """The same study by one worker and by two, in turn. ``machine_speedup`` is what two processes gain here that share nothing at all."""
     study, base = studies_cases.fairness_study(jobs, scenarios + WARMING), studies_cases.fairness_base(jobs)
     found: dict[int, list[dict[str, float]]] = {1: [], 2: []}

@@ -9,7 +9,6 @@ answer is read, so it holds what the client's own process takes to come round to
     filter_seat        the planned node passes (enforce)
     filter_denied      the pod waits, with a reason at each node (enforce)
     prioritize_planned the planned node is scored (advise)
-    prioritize_fits    half of the nodes have a score of their own (advise)
     preempt_given      evictions on 100 nodes go ahead as they came (advise)
 
 ``closed``: each client asks again as soon as it is answered, so the extender is saturated and a client waits for the others too.
@@ -37,6 +36,7 @@ import psutil
 import uvloop
 
 from benchmarks import machine
+from service.plugins.kubernetes.extender import OPT_IN
 from service.plugins.kubernetes.extender_process import ExtenderOptions, ExtenderProcess
 from service.plugins.kubernetes.extender_seats import Seating, Told
 from service.plugins.modes import Mode
@@ -54,7 +54,6 @@ CASES = {
     "filter_seat": (Mode.enforce, "/filter"),
     "filter_denied": (Mode.enforce, "/filter"),
     "prioritize_planned": (Mode.advise, "/prioritize"),
-    "prioritize_fits": (Mode.advise, "/prioritize"),
     "preempt_given": (Mode.advise, "/preempt"),
 }
 
@@ -87,7 +86,7 @@ def pod(number: int) -> dict[str, Any]:
         "name": f"train-{number}",
         "namespace": "team",
         "uid": f"00000000-0000-4000-8000-{number:012d}",
-        "labels": {f"team.example/label-{i}": f"value-{i}" for i in range(10)},
+        "labels": {OPT_IN: "true"} | {f"team.example/label-{i}": f"value-{i}" for i in range(10)},
         "annotations": {f"team.example/note-{i}": "a note of a usual length" for i in range(10)},
         "creationTimestamp": "2026-01-31T12:00:00Z",
     }
@@ -105,7 +104,7 @@ def body(case: str, nodes: int) -> bytes:
     return orjson.dumps({"Pod": pod(number), "Nodes": None, "NodeNames": names})
 
 
-def plan(case: str, nodes: int) -> Seating:
+def plan(nodes: int) -> Seating:
     """A plan of many pods; those with odd numbers have a node."""
     names = node_names(nodes)
     told = {}
@@ -113,8 +112,8 @@ def plan(case: str, nodes: int) -> Seating:
         meta = pod(number)["metadata"]
         node, why = (names[number % nodes], "") if number % 2 else (None, "waits for 8 GPUs on one rack: rack r2 frees at 14:10")
         key = f"team/{meta['name']}"
-        told[key] = Told("team", meta["name"], meta["uid"], key, node, why, "class" if case == "prioritize_fits" else "")
-    return Seating(1, time.time(), 3_600.0, told, {"class": {name: 1 + i % 9 for i, name in enumerate(names[::2])}})
+        told[key] = Told("team", meta["name"], meta["uid"], key, node, why)
+    return Seating(1, time.time(), 3_600.0, told)
 
 
 # ---------------------------------------------------------------- the clients, in a process of their own
@@ -218,7 +217,7 @@ def measure(case: str, rate_per_s: float, arguments: argparse.Namespace) -> dict
     listener = listening("127.0.0.1", 0)
     extender = ExtenderProcess(ExtenderOptions(mode), listener)
     extender.start()
-    extender.publish(plan(case, arguments.nodes))
+    extender.publish(plan(arguments.nodes))
     try:
         port = listener.getsockname()[1]
         _wait_for_plan(port)

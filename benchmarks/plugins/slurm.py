@@ -44,7 +44,7 @@ GANG = (OURS, "--nodes=2", "--gpus-per-node=2")
 SINGLE = (OURS, "--gpus-per-node=1")
 PLAIN = (OURS, "--cpus-per-task=2")
 HUNDRED = [*[GANG] * 8, *[SINGLE] * 32, *[PLAIN] * 60]  # 64 GPUs: all of them
-BRISK: dict[str, Any] = {"quiet_s": 0.1, "longest_wait_s": 0.4, "refresh_s": 0.5, "time_limit_s": 0.8, "explain_s": 0.1, "watchdog_s": 6.0}
+BRISK: dict[str, Any] = {"quiet_s": 0.1, "longest_wait_s": 0.4, "refresh_s": 0.5, "time_limit_s": 0.8, "explain_s": 0.1, "watchdog_s": 4.0}
 LOOK_S = 0.1
 
 
@@ -57,7 +57,7 @@ def following(
 ) -> Iterator[list[Round]]:
     """A follower of the cluster in a thread; its rounds so far. At the end it is stopped, which releases what is held."""
     rounds: list[Round] = []
-    scheduler = SlurmScheduler(Commands(slurm.environment), Ways(enforce=mode is Mode.enforce, poll_s=0.2))
+    scheduler = SlurmScheduler(Commands(slurm.environment), Ways(enforce=mode is Mode.enforce))
     follower = Follower(
         scheduler,
         optimiser or LocalOptimiser(),
@@ -89,7 +89,8 @@ def pending(slurm: RealSlurm) -> set[str]:
 def hundred(slurm: RealSlurm, **settings: Any) -> dict[str, Any]:  # noqa: ANN401  (settings of any type; they are checked)
     """100 jobs for all GPUs are submitted, held by job_submit.lua, planned, pinned and released."""
     with following(slurm, **settings) as rounds:
-        slurm.until(lambda: rounds, 30)  # the first round has nothing to plan; the child process that solves is warm
+        before = slurm.submit(*PLAIN, seconds=0.1)  # once this one has gone, the child process that solves is warm
+        slurm.until(lambda: not slurm.run("squeue", "--noheader", f"--jobs={before}", check=False), 30)
         first = time.monotonic()
         names = slurm.submit_all(HUNDRED)
         last = time.monotonic()
@@ -99,7 +100,7 @@ def hundred(slurm: RealSlurm, **settings: Any) -> dict[str, Any]:  # noqa: ANN40
             now = time.monotonic()
             released_at.update({name: now for name in names if name not in left and name not in released_at})
             time.sleep(LOOK_S)
-        slurm.until(lambda: not pending(slurm) and sum(len(done.committed) for done in rounds) >= len(names), 30)
+        slurm.until(lambda: not pending(slurm) and sum(len(done.committed) for done in rounds) > len(names), 30)
         jobs = {str(job["job_id"]): job for job in slurm.jobs()}
         orders = {name: order for done in rounds if done.orders is not None for name, order in done.orders.orders.items()}
         where = {name: set(hosts(jobs[name]["nodes"])) for name in names}

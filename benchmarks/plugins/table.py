@@ -78,7 +78,7 @@ def abandoned(_folder: Path) -> dict[str, Any]:
 LINES = (
     Line(
         "extender",
-        "kube-scheduler's questions with 5,000 node names, 16 clients, 200 a second, the slowest of 7 cases; saturated: no pause",
+        "kube-scheduler's questions with 5,000 node names, 16 clients, 200 a second, the slowest of 6 cases; saturated: no pause",
         asked_extender,
         (Target("p99_ms", "at most", 5.0), Target("filter_saturated_p99_ms", "at most", 5.0), Target("wrong", "at most", 0)),
     ),

@@ -145,7 +145,7 @@ def _free_text(room: Room, counts: _Funnel, rule: Rule) -> tuple[str, tuple[str,
     at_most = f"the most is {amount(largest)}{_unit(rule, largest)}, on node {name}" if largest > 0 else "nothing of it is free"
     if room.fewest == 1:
         return f"None {where} has {need} ({at_most})", (name,)
-    found = f"{amount(counts.workers)} of its {many(job.workers, 'worker')} find {need}"
+    found = f"{amount(counts.workers)} of its {many(job.workers, 'worker')} {'finds' if counts.workers == 1 else 'find'} {need}"
     needed = f", and it needs {amount(room.fewest)}" if room.fewest < job.workers else ""
     return f"On the {many(len(nodes), 'node')} {_having(room, counts.passed)}, only {found} ({at_most}){needed}", (name,)
 

@@ -79,10 +79,11 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     configure_logs()
     from service.plugins.kubernetes import running
     from service.plugins.optimisers import LocalOptimiser
+    from service.plugins.running import state_folder
 
     following = running.Following(
         settings,
-        stamp or running.state_folder() / running.STAMP,
+        stamp or state_folder() / running.STAMP,
         kubeconfig,
         context,
         options,
@@ -114,8 +115,9 @@ def watchdog(
     connected(kubeconfig, context)
     from service.plugins import watchdog as dog
     from service.plugins.kubernetes import running
+    from service.plugins.running import state_folder
 
-    path = stamp or running.state_folder() / running.STAMP
+    path = stamp or state_folder() / running.STAMP
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -125,6 +127,21 @@ def watchdog(
     raise typer.Exit(
         dog.main(["--stamp", str(path), "--limit-s", str(settings.watchdog_s), "--free", running.FREER, "--config", config, "--stay"])
     )
+
+
+@app.command()
+def release(kubeconfig: Kubeconfig = None, context: Context = None, namespace: Namespace = None, gate: Gate = GATE) -> None:
+    """Take the gate from every pod that is held now, once, and end: the way back. Gates of others stay."""
+    connected(kubeconfig, context)
+    from service.plugins.kubernetes.freeing import free_all
+    from service.plugins.scheduler import SchedulerError
+
+    found = {"kubeconfig": str(kubeconfig) if kubeconfig is not None else None, "context": context, "gate": gate}
+    try:
+        freed = free_all(found | {"namespaces": namespace or []})()
+    except SchedulerError as error:
+        raise BadInputError(str(error)) from None
+    typer.echo(f"{len(freed):,} pods released")
 
 
 @app.command()

@@ -43,6 +43,7 @@ Priority = Annotated[
 ]
 Limit = Annotated[float | None, typer.Option("--limit", metavar="SECONDS", help="How old the sign of life may get.", show_default=False)]
 WORD = "quartermaster"
+MOST_SHOWN = 20  # jobs named in one line
 
 
 @app.command()
@@ -67,6 +68,7 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     ways = _ways(partition, comment, enforce=mode is Mode.enforce, hold=hold, priority=priority)
     slurm = _slurm(url, timeout, enforce=mode is Mode.enforce)
     _configure_logs()
+    from service.cli.slurm_shadow import ShadowReport
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.slurm import running
 
@@ -74,9 +76,12 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
         settings, ways, state or running.state_folder(), running.config_of(ways, None, timeout) | {"url": url}, watchdog, metrics_port
     )
     stop = threading.Event()
-    with soft_stop(stop, "what is held is released"):
+    report = ShadowReport()
+    with soft_stop(stop, "what is held is released" if mode is Mode.enforce else "nothing was changed"):
         try:
-            running.follow(slurm, LocalOptimiser(), following, stop, _telling(stop, rounds))
+            running.follow(slurm, LocalOptimiser(), following, stop, _counting(stop, rounds, report.note))
+            if mode is Mode.shadow:
+                report.end()
         except OSError as error:
             raise BadInputError(f"{error.filename or 'the state folder or the port'}: cannot be used ({error.strerror or error})") from None
 
@@ -104,6 +109,22 @@ def watchdog(
     raise typer.Exit(
         dog.main(["--stamp", stamp, "--limit-s", str(settings.watchdog_s), "--free", running.FREER, "--config", config, "--stay"])
     )
+
+
+@app.command()
+def release(partition: Partition = None, comment: Comment = WORD, timeout: Timeout = 10.0) -> None:
+    """Release everything that is held for a plan and take back every pin, once and now. A follower that runs holds new jobs again."""
+    from service.plugins.scheduler import SchedulerError
+    from service.plugins.slurm import running
+    from service.plugins.slurm.release import freer
+
+    ways = _ways(partition, comment, enforce=True)
+    try:
+        freed = freer(running.config_of(ways, None, timeout))()
+    except SchedulerError as error:
+        raise BadInputError(str(error)) from None
+    some = ", ".join(freed[:MOST_SHOWN]) + (" ..." if len(freed) > MOST_SHOWN else "")
+    typer.echo(f"{len(freed)} jobs were let go: {some}" if freed else "nothing was held for a plan or pinned")
 
 
 @app.command()
@@ -210,16 +231,12 @@ def _configure_logs() -> None:
     logs.configure(Settings())
 
 
-def _telling(stop: threading.Event, rounds: int | None) -> Callable[[Round], None]:
-    """Prints what shadow mode found, when it is another sentence, and counts rounds."""
-    last: list[str] = []
+def _counting(stop: threading.Event, rounds: int | None, note: Callable[[Round], None]) -> Callable[[Round], None]:
+    """Has each round noted, and stops after so many."""
     count = iter(range(1, 1 + (rounds or 0)))
 
     def on_round(done: Round) -> None:
-        sentence = done.gains.sentence if done.gains is not None else ""
-        if sentence and [sentence] != last:
-            last[:] = [sentence]
-            typer.echo(sentence)
+        note(done)
         if rounds is not None and next(count, rounds) >= rounds:
             stop.set()
 

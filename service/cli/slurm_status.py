@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.plugins.slurm.reading import Read
 
 MOST_SHOWN = 50
+OLD_S = 60.0  # of the last good round: by then the watchdog should have let everything go
 
 
 def status_of(found: Read, stamp: Path, now: float) -> dict[str, Any]:
@@ -37,9 +38,14 @@ def status_of(found: Read, stamp: Path, now: float) -> dict[str, Any]:
         ],
         "pinned": {job.id: list(job.pinned) for job in snapshot.jobs if job.pinned},
         "left_to_slurm": dict(found.left_to_slurm),
-        "warnings": list(snapshot.warnings),
+        "held_and_left_to_slurm": sorted(found.held),
+        "warnings": [warning for warning in snapshot.warnings if not warning.startswith("left to Slurm:")],
         "last_good_round_s_ago": None if seen is None or ended else round(seen.age_s(time.monotonic(), boot_id(), now), 1),
-        "follower": "never ran here" if seen is None else "has ended" if ended else "runs or has died",
+        "follower": "has left no sign of life here (a shadow run leaves none)"
+        if seen is None
+        else "has ended"
+        if ended
+        else "runs or has died",
     }
 
 
@@ -56,8 +62,12 @@ def show(told: dict[str, Any]) -> None:
     for job, nodes in list(told["pinned"].items())[:MOST_SHOWN]:
         typer.echo(f"  {job}: released, about to start on {', '.join(nodes)}")
     for job, why in list(told["left_to_slurm"].items())[:MOST_SHOWN]:
-        typer.echo(f"  {job}: left to Slurm, {why}")
+        held = ", and held: a follower or the watchdog lets it go" if job in told["held_and_left_to_slurm"] else ""
+        typer.echo(f"  {job}: left to Slurm{held}; {why}")
     for warning in told["warnings"][:MOST_SHOWN]:
         typer.echo(f"  note: {warning}")
     age = told["last_good_round_s_ago"]
     typer.echo(f"the follower {told['follower']}" + ("" if age is None else f"; last good round {age:g} s ago"))
+    waiting = len(told["held"]) + len(told["held_and_left_to_slurm"])
+    if waiting and (age is None or age > OLD_S):
+        typer.echo(f"{waiting} held jobs wait for a follower that is not there: `quartermaster slurm release` lets them all go now")

@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 
 KNOWN = frozenset({"Node", "Pod", "Job", "JobSet", "PodGroup", "PriorityClass", "PodDisruptionBudget"})
 TIME = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$")
-NEEDED = ("/api/v1/nodes", "/api/v1/pods")
-HELPFUL = (
-    "/apis/batch/v1/jobs",
-    "/apis/jobset.x-k8s.io/v1alpha2/jobsets",
-    "/apis/scheduling.x-k8s.io/v1alpha1/podgroups",
-    "/apis/scheduling.volcano.sh/v1beta1/podgroups",
-    "/apis/scheduling.k8s.io/v1/priorityclasses",
-    "/apis/policy/v1/poddisruptionbudgets",
-)
-ABSENT = frozenset({403, 404})  # a kind that the server does not have, or does not show us
-PAGE = 500
 CURE = "give what `kubectl get nodes,pods --all-namespaces -o json` prints"
 
 
@@ -60,28 +49,9 @@ def read_kubernetes(files: Sequence[Path], taken_at: float | None = None, option
 
 def fetched(connection: Connection, now: float, options: ReadingOptions | None = None) -> Snapshot:
     """The cluster as the API server tells it now. Raises SchedulerError: it does not answer, or lets us read neither nodes nor pods."""
-    from service.plugins.kubernetes.connection import ApiRefusedError
+    from service.plugins.kubernetes.listing import listed
 
-    items: list[dict[str, Any]] = []
-    for path in (*NEEDED, *HELPFUL):
-        try:
-            items += _listed(connection, path)
-        except ApiRefusedError as error:
-            if path in NEEDED or error.status not in ABSENT:
-                raise
-    return snapshot(ClusterObjects.of_list({"items": items}), options, now)
-
-
-def _listed(connection: Connection, path: str) -> Iterator[dict[str, Any]]:
-    """All objects of a list, page by page, each with its kind. Raises SchedulerError."""
-    query = {"limit": str(PAGE)}
-    while True:
-        page = connection.get(path, query)
-        yield from (_of_kind(dict(item), str(page.get("kind", ""))) for item in page.get("items") or ())
-        rest = (page.get("metadata") or {}).get("continue")
-        if not rest:
-            return
-        query = {"limit": str(PAGE), "continue": rest}
+    return snapshot(ClusterObjects.of_list(listed(connection)), options, now)
 
 
 def latest_time(items: Sequence[dict[str, Any]]) -> float:

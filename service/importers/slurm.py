@@ -31,6 +31,8 @@ def read_slurm(folder: Path, taken_at: float | None = None, opt_in: OptIn | None
     Without a time, the one in snapshot.json, else that of the file squeue.json itself. Raises ImportFileError: a file is missing, is
     no JSON, or lists no node or no jobs.
     """
+    if folder.is_file():
+        raise ImportFileError(f"{folder}: is a file; give the folder that it lies in, with {JOBS}, {NODES} and topology.txt")
     try:
         files = load(folder)
     except SlurmFilesError as error:

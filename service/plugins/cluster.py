@@ -73,6 +73,7 @@ class SeenJob:
     submitted_at: float | None = None
     started_at: float | None = None
     ends_at: float | None = None  # when it ends at the latest: its start plus its time limit; None: no limit is known
+    time_limit_s: float | None = None  # of a job that waits: how long it runs at most once it has started; None: not known
     display: str = ""  # the name a person gave it, for sentences; empty: the id
     pinned: tuple[str, ...] = ()  # where the plugin pinned a released job that has not started: a node a worker, or each once
 

@@ -7,7 +7,7 @@ fails is counted and told, and the next one tries again. A job that no verified 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from service.plugins.holding import Holding, is_held
 from service.plugins.inforce import InForce
 from service.plugins.modes import Mode
 from service.plugins.orders import Order, Orders, Seat, Wait
+from service.plugins.passed import passed
 from service.plugins.patience import Patience
 from service.plugins.planner import NoPlanError, Optimiser, Planned
 from service.plugins.problem import Asked, problem
@@ -146,15 +147,17 @@ class Follower:
         self.in_force.withdraw()
         ended = self.settings.mode is not Mode.enforce or self._released_all()
         self.optimiser.close()
-        if ended and self._heart is not None:
-            self._heart.beat(ended=True)
+        if self._heart is not None:
+            if ended:
+                self._beat(ended=True)
+            self._heart.close()
         log.info("ended", clean=ended)
 
     def _released_all(self) -> bool:
         try:
             held = [job.id for job in self.scheduler.snapshot().jobs if is_held(job)]
             freed = self.scheduler.free(held) if held else ()
-            pins = [one.job.id for one in self.reservations]
+            pins = sorted(self._to_unpin.union(one.job.id for one in self.reservations))
             if pins:
                 self.telemetry.unpinned(len(self.scheduler.unpin(pins)))
         except Exception as error:  # noqa: BLE001  (whatever it is, the watchdog is there for it)
@@ -167,7 +170,7 @@ class Follower:
 
     def round(self) -> Round:
         """One round. Raises SchedulerError when the scheduler could not be asked or told."""
-        done = Round()
+        done, began = Round(), self._monotonic()
         enforce = self.settings.mode is Mode.enforce
         with self._timed("snapshot"):
             snapshot = self.scheduler.snapshot()
@@ -198,7 +201,8 @@ class Follower:
         if enforce:
             done.freed = self._fall_back()
         if done.orders is not None:
-            self._explain(asked, found, done)
+            self._explained(asked, found, done)
+        self._note_slow(self._monotonic() - began)
         self.telemetry.round_ended(done.ended)
         if self.on_round is not None:
             self.on_round(done)
@@ -245,7 +249,9 @@ class Follower:
         if not orders.orders:
             return
         with self._timed("recheck"):
-            standing = Standing(self.scheduler.snapshot(), self.reservations, self._seats)
+            fresh = self.scheduler.snapshot()
+            self._adopt(fresh)  # what another follower has pinned since the round began
+            standing = Standing(fresh, self.reservations, self._seats)
             now = self._clock()
             stand: list[Order] = []
             for order in orders.orders.values():
@@ -294,29 +300,32 @@ class Follower:
             log.info("would start", jobs=len(gains.jobs), gpus=gains.gpus, sentence=gains.sentence)
         return gains
 
-    def _beat(self) -> None:
+    def _beat(self, *, ended: bool = False) -> None:
         if self._heart is not None:
             try:
-                self._heart.beat()
+                self._heart.beat(ended=ended)
             except OSError as error:  # the watchdog will take us for dead: better that than the other way round
                 log.exception("no sign of life could be left", error=str(error))
 
     # ------------------------------------------------------------ what was released and what is held
 
     def _settle(self, snapshot: Snapshot) -> None:
-        self._adopt(snapshot)
-        for job, ending in self.reservations.settle(snapshot, self._monotonic()).items():
+        ended = self.reservations.settle(snapshot, self._monotonic())
+        self._adopt(snapshot, besides={job for job, ending in ended.items() if ending == "late"})
+        for job, ending in ended.items():
             self.telemetry.ended(ending)
             if ending == "late":
                 self._to_unpin.add(job)
                 log.info("released job has not started in time", job=job)
         self._to_unpin |= set(self.reservations.stranded(snapshot))
 
-    def _adopt(self, snapshot: Snapshot) -> None:
-        """Keep the seats of jobs that an earlier follower released and pinned, once for each."""
+    def _adopt(self, snapshot: Snapshot, besides: Container[str] = ()) -> None:
+        """Keep the seats of jobs that an earlier follower, or another one, released and pinned, once for each."""
         for job in snapshot.jobs:
             key = (job.id, job.identity)
-            if job.pinned and job.waits and not job.held and job.id not in self.reservations and key not in self._adopted:
+            if job.id in self.reservations or key in self._adopted or job.id in besides:
+                continue
+            if job.pinned and job.waits and not job.held:
                 self._adopted.add(key)
                 seats = tuple(Seat(job.pinned[worker % len(job.pinned)]) for worker in range(job.workers))
                 order = Order(job.id, job.identity, seats, {}, "pinned before")
@@ -355,6 +364,15 @@ class Follower:
 
     # ------------------------------------------------------------ telling
 
+    def _explained(self, asked: Asked, found: Planned | None, done: Round) -> None:
+        """Say why jobs wait. A sentence that cannot be made costs nothing but the sentence: the round is done by now."""
+        try:
+            self._explain(asked, found, done)
+        except SchedulerError as error:
+            log.warning("the sentences could not be left", error=str(error))
+        except Exception:
+            log.exception("the sentences could not be made")
+
     def _explain(self, asked: Asked, found: Planned | None, done: Round) -> None:
         """Say why jobs wait and what would help: after the commits, and within its own time."""
         orders, now = done.orders, asked.snapshot.taken_at
@@ -367,12 +385,16 @@ class Follower:
                     (name for name in orders.waits if name in asked.planned), key=lambda name: (-asked.jobs[name].priority, name)
                 )
                 names = first[: self.settings.tell_jobs]
-                ahead = forecasts(asked, found.plan, names, now)
+                ahead = forecasts(asked, found.plan, names, now) if names else {}
                 self._keep(asked, found, ahead)
                 limits = Limits(time_limit_s=self.settings.explain_s, threads=self.settings.threads, memory_gib=self.settings.memory_gib)
                 top = first[: self.settings.explain_jobs]
                 evicted = self._evictions.evictions(asked, found.plan, top, self.optimiser, limits, self._monotonic)
-                told |= why.waits(asked, found, now, forecasts=ahead, evictions=evicted)
+                instead = passed(asked, found.plan, names) if names else {}
+                self.telemetry.passes(len(instead))
+                told |= why.waits(asked, found, now, forecasts=ahead, evictions=evicted, passed=instead)
+            else:
+                self.telemetry.passes(0)
             self.in_force.explain(orders.version, told)
         done.told = tuple(wait for wait in told.values() if self._told.get(wait.job) != wait.why)[: self.settings.tell_jobs]
         self._told = {wait.job: self._told.get(wait.job, "") for wait in told.values()}
@@ -386,6 +408,15 @@ class Follower:
         self.telemetry.keeps(len(kept.nodes) if kept is not None else 0)
         if kept is not None and kept != before:
             log.info("keeping room", job=kept.job, nodes=sorted(kept.nodes))
+
+    def _note_slow(self, seconds: float) -> None:
+        if self.settings.mode is Mode.enforce and seconds > self.settings.watchdog_s / 2:
+            self.telemetry.slow()
+            log.warning(
+                "a round took so long that the watchdog may act: raise watchdog_s",
+                seconds=round(seconds, 1),
+                watchdog_s=self.settings.watchdog_s,
+            )
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """When a waiting job would fit, by the time limits of the jobs that run.
 
-Running jobs end at their limits at the latest. Their ends are taken in order, the plan's new jobs stay, and the first moment at which
-the waiting job has room is found by bisection: more ends only make more room. If limits are kept and nobody takes the room, the job
-fits then, or earlier; what else is started meanwhile may take it, so it is a forecast and no promise.
+Running jobs end at their limits at the latest, and what the plan starts now likewise; a job without a limit stays. The ends are taken
+in order, and the first moment at which the waiting job has room is found by bisection: more ends only make more room. If limits are
+kept and nobody takes the room, the job fits then, or earlier; what else is started meanwhile may take it, so it is a forecast and no
+promise.
 """
 
 from __future__ import annotations
@@ -54,19 +55,20 @@ def forecasts(asked: Asked, plan: Plan, names: Iterable[str], now: float) -> dic
     ledger = Ledger(problem)
     ledger.book_plan(plan)
     ends = _ends(asked, ledger, now)
+    holders = _holders(ledger)
     groups: dict[Hashable, list[str]] = {}
     for name in names:
         if name in ledger.position and ledger.position[name] not in ledger.seats:
             groups.setdefault(wish(problem.jobs[ledger.position[name]]), []).append(name)
     found: dict[str, Forecast] = {}
     searches = _bisected(ledger, [ledger.position[group[0]] for group in groups.values()], [place for _, place in ends])
-    holders = _holders(asked)
     for search, group in zip(searches, groups.values(), strict=True):
         if search is None:
             continue
         nodes = tuple(dict.fromkeys(problem.nodes[node].id for node in search.nodes))
-        ended = {problem.jobs[place].id for _, place in ends[: search.enough]}
-        after = tuple(name for name in dict.fromkeys(name for node in nodes for name in holders.get(node, ())) if name in ended)
+        ended = {place for _, place in ends[: search.enough]}
+        there = dict.fromkeys(place for node in search.nodes for place in holders.get(node, ()))
+        after = tuple(problem.jobs[place].id for place in there if place in ended)
         at = ends[search.enough - 1][0] if search.enough else now
         found |= dict.fromkeys(group, Forecast(at, nodes, after))
     return found
@@ -80,21 +82,25 @@ def wish(job: Job) -> Hashable:
 
 
 def _ends(asked: Asked, ledger: Ledger, now: float) -> list[tuple[float, int]]:
-    """When each running job ends at the latest, where that is known, and its position; in order."""
+    """When each job that holds something ends at the latest, where that is known, and its position; in order."""
     known = []
     for place in ledger.seats:
-        problem_job = ledger.problem.jobs[place]
-        job = asked.jobs.get(problem_job.id)
-        if problem_job.running is not None and job is not None and job.running and job.ends_at is not None:
+        job = asked.jobs.get(ledger.problem.jobs[place].id)
+        if job is None:
+            continue
+        if job.running and job.ends_at is not None:
             known.append((max(job.ends_at, now), place))
+        elif job.waits and job.time_limit_s is not None:  # it starts now
+            known.append((now + max(job.time_limit_s, 0.0), place))
     return sorted(known)
 
 
-def _holders(asked: Asked) -> Mapping[str, list[str]]:
-    holders: dict[str, list[str]] = {}
-    for name, seats in asked.occupied.seats.items():
-        for node in dict.fromkeys(seat.node for seat in seats):
-            holders.setdefault(node, []).append(name)
+def _holders(ledger: Ledger) -> Mapping[int, list[int]]:
+    """The positions of the jobs on each node."""
+    holders: dict[int, list[int]] = {}
+    for place, seats in ledger.seats.items():
+        for node in dict.fromkeys(node for node, _ in seats):
+            holders.setdefault(node, []).append(place)
     return holders
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,9 +84,9 @@ def _missed(asked: Asked, orders: Orders, name: str, waiting_s: float) -> Missed
 def _sentence(missed: tuple[Missed, ...], gpus: float, share: float, hours: float) -> str:
     if not missed:
         return "The plan would start nothing that the scheduler has not started."
-    names = ", ".join(one.name for one in missed[:MOST_NAMES]) + (
-        f" and {len(missed) - MOST_NAMES} more" if len(missed) > MOST_NAMES else ""
-    )
+    twice = {name for name, count in Counter(one.name for one in missed).items() if count > 1}
+    shown = [f"{one.name} ({one.job})" if one.name in twice and one.name != one.job else one.name for one in missed[:MOST_NAMES]]
+    names = ", ".join(shown) + (f" and {len(missed) - MOST_NAMES} more" if len(missed) > MOST_NAMES else "")
     longest = max(one.waiting_s for one in missed)
     text = f"The plan would start {len(missed)} waiting job{'s' if len(missed) > 1 else ''} now on {gpus:g} idle GPUs"
     text += f" ({100 * share:.1f}% of the cluster): {names}."

@@ -7,6 +7,8 @@ library, because the watchdog must start fast and stay small.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -49,15 +51,40 @@ class Heart:
         self._boot = boot if boot is not None else boot_id()
         before = read(path)
         self._sequence = before.sequence if before is not None else 0
+        self._lock: int | None = None
 
     def begin(self) -> None:
-        """Remove what an earlier follower left, before a watchdog is started: it then counts from its own start. Raises OSError."""
+        """Remove what an earlier follower left, before a watchdog is started: it then counts from its own start.
+
+        From here to ``close`` no other process may begin with this stamp: two followers would answer for each other's life, and the
+        clean end of one would end the watch over both. Raises OSError, which says so.
+        """
+        if self._lock is None:
+            self._lock = _locked(self.path)
         self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let another follower begin with this stamp; may be called twice."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def beat(self, *, ended: bool = False) -> None:
         """Leave a stamp. Raises OSError when it cannot be written."""
         self._sequence += 1
         write(self.path, Stamp(self._sequence, self._monotonic(), self._boot, self._wall(), os.getpid(), ended))
+
+
+def _locked(path: Path) -> int:
+    """An open file beside the stamp, locked for this process. A child that is forked does not have the lock. Raises OSError."""
+    lock = os.open(path.with_name(f"{path.name}.follower"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        told = "another follower runs with it; stop that one, or give this one a file of its own and other jobs"
+        raise BlockingIOError(errno.EWOULDBLOCK, told, str(path)) from None
+    return lock
 
 
 def boot_id() -> str:

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """``nodes`` take no new job but this one."""
+    """``nodes`` take no new job but this one, which was to fit on them ``at`` a time by the scheduler's clock."""
 
     job: str
     identity: str
     nodes: frozenset[str]
+    at: float
 
 
 class Patience:
@@ -44,16 +45,17 @@ class Patience:
             late = [name for name in left if asked.jobs[name].priority == top and name in forecasts and self._late(asked, name)]
             if late:
                 name = min(late, key=lambda name: (asked.jobs[name].submitted_at or 0.0, name))
-                self.kept = Kept(name, asked.jobs[name].identity, frozenset(forecasts[name].nodes))
+                self.kept = Kept(name, asked.jobs[name].identity, frozenset(forecasts[name].nodes), forecasts[name].at)
         return self.kept
 
     def _late(self, asked: Asked, name: str) -> bool:
         since = asked.jobs[name].submitted_at
         return since is not None and asked.snapshot.taken_at - since >= self.patience_s
 
-    @staticmethod
-    def _stands(kept: Kept, asked: Asked, left: list[str], top: int) -> bool:
-        """Whether its job still waits, nobody more important does, and its nodes take jobs."""
+    def _stands(self, kept: Kept, asked: Asked, left: list[str], top: int) -> bool:
+        """Whether its job still waits, nobody more important does, and its nodes take jobs and were not kept in vain for too long."""
+        if asked.snapshot.taken_at - kept.at >= self.patience_s:
+            return False  # who runs there does not end, or others land there: it is chosen anew
         if kept.job not in left or asked.jobs[kept.job].identity != kept.identity or asked.jobs[kept.job].priority < top:
             return False
         return all(name in asked.nodes and asked.nodes[name].state == "ready" for name in kept.nodes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from models.contract import Reason, Sense
@@ -93,7 +93,7 @@ def planned(asked: Asked, optimiser: Optimiser, limits: Limits, in_force: Orders
     except Exception as error:  # whatever an optimiser runs into is no reason to stop
         raise NoPlanError("fault", f"the optimiser failed: {type(error).__name__}: {error}"[:LONGEST_TEXT]) from error
     found = checked(problem, answer)
-    return kept_to(problem, found, start) if start is not None else not_poor(problem, found)
+    return filled(problem, kept_to(problem, found, start) if start is not None else not_poor(problem, found))
 
 
 def started_from(asked: Asked, in_force: Orders | None) -> Plan | None:
@@ -174,6 +174,29 @@ def _by_job(plan: Plan) -> dict[str, JobPlacement]:
     return {placement.job: placement for placement in plan.placements}
 
 
+def filled(problem: Problem, found: Planned) -> Planned:
+    """The plan with what else fits. A solve that ends within its gap may leave jobs out that there is room for, above all small ones."""
+    if found.gap == 0 or len(found.placements) == len(problem.jobs):
+        return found
+    fuller = carried(problem, found.plan, FLOOR_S)
+    if fuller is None or len(fuller.placements) <= len(found.placements):
+        return found
+    verdict = verify(problem, fuller)
+    objective = verdict.objectives.get(found.goal, -math.inf)
+    if not verdict.ok or objective < found.objective:
+        return found
+    return replace(found, plan=fuller, objective=objective, gap=_gap(found, objective), placements=_by_job(fuller))
+
+
+def _gap(found: Planned, objective: float) -> float | None:
+    """The gap of a plan of that objective to the bound that was proved. Raises NoPlanError: it is beyond the bound."""
+    if found.bound is None:
+        return None
+    if objective > found.bound + CROSSING * max(1.0, abs(objective)):
+        raise NoPlanError("wrong_bound", f"a plan has {found.goal} {objective:g}, beyond the bound {found.bound:g} of the new one")
+    return abs(found.bound - objective) / max(1.0, abs(objective))
+
+
 def kept_to(problem: Problem, found: Planned, start: Plan) -> Planned:
     """The plan in force carried on, unless the new one is better in some goal and as good in those before it."""
     mine, new = verify(problem, start), verify(problem, found.plan)
@@ -186,11 +209,8 @@ def kept_to(problem: Problem, found: Planned, start: Plan) -> Planned:
         if goal.better(mine.objectives[goal.name], new.objectives[goal.name]):
             break
     objective = mine.objectives[found.goal]
-    bound = found.bound
-    if bound is not None and objective > bound + CROSSING * max(1.0, abs(objective)):
-        raise NoPlanError("wrong_bound", f"the plan in force has {found.goal} {objective:g}, beyond the new bound {bound:g}")
-    gap = None if bound is None else abs(bound - objective) / max(1.0, abs(objective))
-    return Planned(start, found.goal, objective, bound, gap, found.reasons, kept=True, placements=_by_job(start))
+    gap = _gap(found, objective)
+    return Planned(start, found.goal, objective, found.bound, gap, found.reasons, kept=True, placements=_by_job(start))
 
 
 def not_poor(problem: Problem, found: Planned) -> Planned:

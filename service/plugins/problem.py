@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -56,7 +56,7 @@ class Asked:
     nodes: Mapping[str, SeenNode] = field(default_factory=dict)
 
 
-def problem(
+def problem(  # noqa: PLR0913  (each is left out by somebody)
     snapshot: Snapshot,
     *,
     held_only: bool = False,
@@ -65,6 +65,8 @@ def problem(
     before: Mapping[str, Places] | None = None,
     also: Sequence[str] = (),
     kept: Kept | None = None,
+    keep_empty: bool = False,
+    rules_of_running: bool = False,
 ) -> Asked:
     """The problem of placing what waits, ``use`` place: running jobs are in it and stay where they are.
 
@@ -72,6 +74,8 @@ def problem(
     exceeded already is raised to what is held. ``reservations`` are released jobs that do not run yet: they hold their seats.
     ``before`` are the ``occupied.seats`` of an earlier call. ``also`` are waiting jobs to plan whether or not they opted in. ``kept``
     names nodes that take no new job but one; it is left aside where there are ``tenants``, whose quotas count by the job's owner.
+    ``keep_empty`` gives a problem also where no job waits, and ``rules_of_running`` leaves running jobs the rules that say where they
+    may run, which they may break where they are: for questions that move them.
     """
     released = tuple(reservations)
     found = occupied(snapshot, released, before)
@@ -90,13 +94,23 @@ def problem(
             waiting.append(job)
         else:
             left_out[job.id] = f"not planned: {wrong}"
-    made = _Maker(snapshot, found, waiting, left_out, kept if not tenants else None).made(tenants)
+    maker = _Maker(snapshot, found, waiting, left_out, kept if not tenants else None, rules_of_running=rules_of_running)
+    made = maker.made(tenants) if waiting or keep_empty else None
     if made is None:
         why = "no node is known" if not found.machines else "the snapshot could not be made a problem; the log says why"
         left_out |= {job.id: f"not planned: {why}" for job in waiting}
     planned = () if made is None else tuple(job.id for job in made.jobs if job.running is None)
     nodes = {name: machine.node for name, machine in found.machines.items()}
-    return Asked(snapshot, made if planned else None, planned, left_out, found, (*snapshot.warnings, *found.warnings), found.jobs, nodes)
+    return Asked(
+        snapshot,
+        made if planned or keep_empty else None,
+        planned,
+        left_out,
+        found,
+        (*snapshot.warnings, *found.warnings),
+        found.jobs,
+        nodes,
+    )
 
 
 def _incomplete(job: SeenJob) -> str | None:
@@ -150,8 +164,18 @@ def value_of(job: SeenJob, rank: int, step: float, now: float) -> float:
 class _Maker:
     """Makes the document; waiting jobs that cannot be said in it end in ``left_out``."""
 
-    def __init__(self, snapshot: Snapshot, found: Occupied, waiting: list[SeenJob], left_out: dict[str, str], kept: Kept | None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        found: Occupied,
+        waiting: list[SeenJob],
+        left_out: dict[str, str],
+        kept: Kept | None,
+        *,
+        rules_of_running: bool,
+    ) -> None:
         self.snapshot, self.found, self.waiting, self.left_out = snapshot, found, waiting, left_out
+        self.rules_of_running = rules_of_running
         self.kept = kept if kept is not None and any(job.id == kept.job for job in waiting) else None
         self.labels: dict[str, dict[str, str]] = {}  # of the nodes, those that count
         self._sets: dict[frozenset[str], str] = {}
@@ -159,10 +183,11 @@ class _Maker:
         self._holding = {seat.node for seats in found.seats.values() for seat in seats}
         holding = [found.jobs[name].priority for name in found.seats if name in found.jobs]
         self.ranks = ranks([*holding, *(job.priority for job in waiting)])
-        self.step = step_of(len(self.ranks))
+        self.levels = ranks(job.priority for job in waiting)  # who runs is worth nothing here, and must not make the steps smaller
+        self.step = step_of(len(self.levels))
 
     def made(self, tenants: Sequence[Tenant]) -> Problem | None:
-        if not self.found.machines or not self.waiting:
+        if not self.found.machines:
             return None
         self._label_nodes()
         jobs = [made for made in map(self._waiting, self.waiting) if made is not None]
@@ -177,7 +202,8 @@ class _Maker:
 
     def _label_nodes(self) -> None:
         """Keep those labels of the nodes that some job selects: the others would only make alike nodes different."""
-        asked = {item for job in self.waiting for item in job.node_selector.items()}
+        held = [self.found.jobs[name] for name in self.found.seats] if self.rules_of_running else []
+        asked = {item for job in (*self.waiting, *held) for item in job.node_selector.items()}
         if not asked:
             return
         names = {name for name, _ in asked}
@@ -206,15 +232,10 @@ class _Maker:
         )
 
     def _waiting(self, job: SeenJob) -> Job | None:
-        selector = dict(job.node_selector)
-        if job.nodes_allowed is not None:
-            label = self._allowed(job.nodes_allowed)
-            if label is None:
-                self.left_out[job.id] = "not planned: too many different lists of allowed nodes are in the queue"
-                return None
-            if label:
-                selector[label] = "yes"
-        level = _level(job.together) if job.together is not None else None
+        rules = self._rules(job, job.workers)
+        if rules is None:
+            self.left_out[job.id] = "not planned: too many different lists of allowed nodes are in the queue"
+            return None
         rank = self.ranks[job.priority]
         try:
             return Job(
@@ -225,21 +246,34 @@ class _Maker:
                 gpu_memory_gib=job.gpu_memory_gib if job.gpus_per_worker else 0.0,
                 cpu_cores=job.cpu_cores,
                 memory_gib=job.memory_gib,
-                model_speeds=dict.fromkeys(job.gpu_models, 1.0),
                 priority=rank,
-                value=value_of(job, rank, self.step, self.snapshot.taken_at) / rank,
-                node_selector=selector,
-                colocate=Colocate(level=level, required=job.together_required) if level is not None and job.workers > 1 else None,
-                spread=Spread(level=Level.node, max_workers=1) if job.one_worker_per_node and job.workers > 1 else None,
+                value=value_of(job, self.levels[job.priority], self.step, self.snapshot.taken_at) / rank,
+                **rules,
             )
         except ValidationError as error:
             self.left_out[job.id] = f"not planned: {error.errors()[0]['msg']}"
             return None
 
+    def _rules(self, job: SeenJob, workers: int) -> dict[str, Any] | None:
+        """The fields of a job that say where it may run; None when its list of allowed nodes is one too many."""
+        selector = dict(job.node_selector)
+        label = self._allowed(job.nodes_allowed) if job.nodes_allowed is not None else ""
+        if label is None:
+            return None
+        if label:
+            selector[label] = "yes"
+        level = _level(job.together) if job.together is not None else None
+        return {
+            "model_speeds": dict.fromkeys(job.gpu_models, 1.0),
+            "node_selector": selector,
+            "colocate": Colocate(level=level, required=job.together_required) if level is not None and workers > 1 else None,
+            "spread": Spread(level=Level.node, max_workers=1) if job.one_worker_per_node and workers > 1 else None,
+        }
+
     def _running(self, name: str, seats: Places) -> Job:
-        """A job that holds something: what it holds, and no rule that it might break where it is."""
-        job = self.found.jobs.get(name)
-        assert job is not None  # noqa: S101  (seats are those of jobs that were seen)
+        """A job that holds something: what it holds, and unless its rules are asked for no rule that it might break where it is."""
+        job = self.found.jobs[name]  # seats are those of jobs that were seen
+        rules = (self._rules(job, len(seats)) if self.rules_of_running else None) or {}
         return Job(
             id=name,
             tenant=_tenant(job),
@@ -253,6 +287,7 @@ class _Maker:
             running=Running(
                 workers=tuple(WorkerPlace(node=seat.node, gpus=seat.gpus) for seat in seats), evictable=job.evictable and job.waits is False
             ),
+            **rules,
         )
 
     def _allowed(self, nodes: frozenset[str]) -> str | None:

@@ -45,6 +45,8 @@ class PluginTelemetry:
         self._mode = Gauge(f"{name}_mode", "1 for the mode the plugin runs in.", ["mode"], registry=here)
         self._stale = Gauge(f"{name}_stale", "1 while the last round had no verified plan.", registry=here)
         self._kept_nodes = Gauge(f"{name}_kept_nodes", "Nodes kept free for a job that has waited too long.", registry=here)
+        self._passed = Gauge(f"{name}_passed_jobs", "Waiting jobs in whose place the plan starts ones of lower priority.", registry=here)
+        self._slow = Counter(f"{name}_slow_rounds", "Rounds that took more than half of watchdog_s.", registry=here)
         self._gain_jobs = Gauge(f"{name}_gain_jobs", "Shadow: waiting jobs that the plan would have started.", registry=here)
         self._gain_gpus = Gauge(f"{name}_gain_gpus", "Shadow: their GPUs.", registry=here)
         for label, metric in (
@@ -111,6 +113,14 @@ class PluginTelemetry:
     def keeps(self, nodes: int) -> None:
         """So many nodes are kept free for one job."""
         self._kept_nodes.set(nodes)
+
+    def passes(self, jobs: int) -> None:
+        """So many waiting jobs are passed by ones of lower priority."""
+        self._passed.set(jobs)
+
+    def slow(self) -> None:
+        """A round took so long that the watchdog is about to act."""
+        self._slow.inc()
 
     def gained(self, gains: Gains) -> None:
         """What shadow mode found."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 LOOK_S = 0.25  # between looks at the stamp, at most: within a limit it acts at most so much late
+PATIENCE_S = 2.0  # with a watchdog that is about to end, because the follower before has ended cleanly
 AGAIN_S = 1.0  # between releases while the stamp is stale: jobs go on being held meanwhile
 
 
@@ -58,6 +59,7 @@ class Watchdog:
         self._since = self._began = monotonic()
         self._acted = -float("inf")
         self._stale = False
+        self._failure = ""  # of the last release
         self.released = 0
 
     def age_s(self) -> float:
@@ -100,8 +102,14 @@ class Watchdog:
         try:
             freed = tuple(self.free_all())
         except Exception as error:  # noqa: BLE001  (whatever is wrong with the scheduler, the next try may work)
-            self._say(f"releasing failed, and is tried again: {type(error).__name__}: {error}")
+            failure = f"{type(error).__name__}: {error}"
+            if failure != self._failure:  # else the same line every second, as long as the scheduler is away
+                self._say(f"releasing failed, and is tried again: {failure}")
+            self._failure = failure
             return
+        if self._failure:
+            self._say("the scheduler answers again")
+        self._failure = ""
         self.released += len(freed)
         if freed:
             self._say(f"released {len(freed)} jobs: {', '.join(freed[:10])}{' ...' if len(freed) > 10 else ''}")  # noqa: PLR2004
@@ -161,6 +169,33 @@ def _lazily(make: Callable[[Mapping[str, Any]], Callable[[], Sequence[str]]], co
     return free_all
 
 
+def alone(stamp: Path, patience_s: float = PATIENCE_S) -> bool:
+    """Whether no other process watches the stamp. One that is about to end is waited for: its follower may have been started anew."""
+    lock = os.open(stamp.with_name(f"{stamp.name}.watchdog"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(lock)
+                return False
+            time.sleep(LOOK_S / 5)
+        else:
+            return True  # until this process ends
+
+
+def _config(text: str) -> dict[str, Any]:
+    """What the function is called with. Raises ValueError, with the cure."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise ValueError(f"--config: is no JSON ({error}); give an object such as {{}}") from None
+    if not isinstance(found, dict):
+        raise ValueError("--config: is no JSON object; give one such as {}")  # noqa: TRY004  (of what a user wrote)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None, stream: TextIO | None = None) -> int:
     """The process: 0 when the watch is over, 2 for arguments that make no sense."""
     parser = argparse.ArgumentParser(
@@ -177,20 +212,21 @@ def main(arguments: Sequence[str] | None = None, stream: TextIO | None = None) -
     def say(text: str) -> None:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} watchdog {os.getpid()}: {text}", file=output, flush=True)
 
-    lock = os.open(asked.stamp.with_name(f"{asked.stamp.name}.watchdog"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"another watchdog watches {asked.stamp} already, with the limit it was started with; this one ends")
-        return 0
     if not 0 < asked.limit_s < float("inf"):
         parser.error(f"--limit-s is {asked.limit_s}; give a positive number of seconds")
     try:
-        config = json.loads(sys.stdin.read() or "{}" if asked.config == "-" else asked.config)
+        config = _config(sys.stdin.read() if asked.config == "-" else asked.config)
         free_all = _lazily(maker(asked.free), config)
+        first = alone(asked.stamp)
     except ValueError as error:
         say(str(error))
         return 2
+    except OSError as error:
+        say(f"--stamp {asked.stamp}: cannot be watched ({error.strerror}); make its folder, and let us write there")
+        return 2
+    if not first:
+        say(f"another watchdog watches {asked.stamp} already, with the limit it was started with; this one ends")
+        return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from service.plugins.orders import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
     from models.contract import Reason
@@ -31,6 +32,7 @@ def waits(
     *,
     forecasts: Mapping[str, Forecast] | None = None,
     evictions: Mapping[str, Evictions] | None = None,
+    passed: Mapping[str, Sequence[str]] | None = None,
     zone: tzinfo | None = None,
 ) -> dict[str, Wait]:
     """A sentence for each planned job that the plan leaves out. ``now`` and the forecasts are by the scheduler's clock.
@@ -43,7 +45,8 @@ def waits(
     for name in asked.planned:
         if name not in placed:
             job = asked.jobs[name]
-            told[name] = _wait(asked, job, known.get(name), (forecasts or {}).get(name), (evictions or {}).get(name), now, zone)
+            by = (passed or {}).get(name, ())
+            told[name] = _wait(asked, job, known.get(name), (forecasts or {}).get(name), (evictions or {}).get(name), by, now, zone)
     return told
 
 
@@ -64,7 +67,10 @@ def need(job: SeenJob) -> str:
 
 def clock_text(at: float, now: float, zone: tzinfo | None = None) -> str:
     """A moment by the wall clock: 14:10 today, 2026-03-01 14:10 on another day."""
-    moment, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    try:
+        moment, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    except (ValueError, OverflowError, OSError):  # a limit of many thousand years
+        return "a time that no calendar has"
     return moment.strftime("%H:%M" if moment.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
@@ -74,23 +80,26 @@ def _wait(
     refusal: Reason | None,
     forecast: Forecast | None,
     evicted: Evictions | None,
+    passed: Sequence[str],
     now: float,
     zone: tzinfo | None,
 ) -> Wait:
     parts = []
+    if passed:
+        verbs = "starts instead and weighs" if len(passed) == 1 else "start instead and together weigh"
+        parts.append(f"{_called(asked, passed)} of lower priority {verbs} more")
     if forecast is not None:
         parts.append(_when(asked, job, forecast, now, zone))
-    elif refusal is not None:
+    elif refusal is not None and not passed:
         text = ALIKE.sub("", refusal.text)
         parts.append(text[:1].lower() + text[1:].rstrip("."))
-    else:
+    elif not passed:
         parts.append("what runs and what goes first leave no room")
     if forecast is None:
         parts.append("no time limit of a running job says when there is room")
     if evicted is not None:
-        names = [asked.jobs[name].name if name in asked.jobs else name for name in evicted.jobs]
-        parts.append(f"or evict {_listed(names)}" + ("" if evicted.fewest else ", perhaps fewer"))
-    proved = refusal is not None and refusal.status == "proved" and forecast is None and (evicted is None or evicted.fewest)
+        parts.append(f"or evict {_called(asked, evicted.jobs)}" + ("" if evicted.fewest else ", perhaps fewer"))
+    proved = refusal is not None and refusal.status == "proved" and forecast is None and not passed and (evicted is None or evicted.fewest)
     text = f"waiting for {need(job)}: {'; '.join(parts)}"
     return Wait(job.id, job.identity, text, "proved" if proved else "heuristic", forecast.at if forecast is not None else None)
 
@@ -106,8 +115,8 @@ def _when(asked: Asked, job: SeenJob, forecast: Forecast, now: float, zone: tzin
     if job.together is not None and job.together_required and job.workers > 1 and job.together != "node":
         domain = getattr(asked.nodes[forecast.nodes[0]].topology, job.together)
         where = f"{LEVELS.get(job.together, job.together)} {domain} frees"
-    after = [asked.jobs[name].name if name in asked.jobs else name for name in forecast.after]
-    return f"{where} at {clock_text(forecast.at, now, zone)} at the latest (time limit{'s' if len(after) > 1 else ''} of {_listed(after)})"
+    limits = f"time limit{'s' if len(forecast.after) > 1 else ''} of {_called(asked, forecast.after)}"
+    return f"{where} at {clock_text(forecast.at, now, zone)} at the latest ({limits})"
 
 
 def _refusals(asked: Asked, reasons: Iterable[Reason]) -> dict[str, Reason]:
@@ -133,6 +142,13 @@ def _wish(job: SeenJob) -> tuple[object, ...]:
 
 def _either(models: tuple[str, ...]) -> str:
     return f"{' or '.join(models)} " if 0 < len(models) <= MOST_NAMES else ""
+
+
+def _called(asked: Asked, ids: Sequence[str]) -> str:
+    """The jobs as people call them; those whose name another one of them has are told apart by their ids."""
+    shown = [asked.jobs[one].name if one in asked.jobs else one for one in ids]
+    twice = {name for name, count in Counter(shown).items() if count > 1}
+    return _listed([f"{name} ({one})" if name in twice and name != one else name for one, name in zip(ids, shown, strict=True)])
 
 
 def _listed(names: list[str]) -> str:

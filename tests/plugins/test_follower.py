@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,19 @@ import pytest
 
 from service.plugins import heartbeat
 from service.plugins.debounce import Debounce
-from service.plugins.follower import Follower, Round
+from service.plugins.follower import Round
 from service.plugins.heartbeat import Heart
 from service.plugins.modes import Mode
 from service.plugins.optimisers import LocalOptimiser
 from service.plugins.planner import Answer, NoPlanError, Optimiser
 from service.plugins.scheduler import SchedulerError
 from service.plugins.settings import PluginSettings
+from tests.plugins.followers import cluster, following, metric
 from tests.plugins.optimisers import Broken, Greedy
-from tests.plugins.pretend import Machine, Pretend, job
+from tests.plugins.pretend import Pretend, job
 from tests.plugins.quiet import quiet
 
 __all__ = ["quiet"]
-
-
-def following(pretend: Pretend, optimiser: Optimiser | None = None, mode: Mode = Mode.enforce, **parts: Any) -> Follower:
-    facts = {name: parts.pop(name) for name in list(parts) if name in PluginSettings.model_fields}
-    now: Callable[[], float] = lambda: pretend.now  # noqa: E731
-    return Follower(pretend, optimiser or Greedy(), PluginSettings(mode=mode, **facts), clock=now, monotonic=now, **parts)
-
-
-def cluster(machines: int = 4, **facts: Any) -> Pretend:
-    return Pretend([Machine(f"n{place}", rack=f"r{place // 2}") for place in range(machines)], **facts)
-
-
-def metric(follower: Follower, name: str, **labels: str) -> float:
-    return follower.telemetry.registry.get_sample_value(f"quartermaster_plugin_{name}", labels) or 0.0
 
 
 # ---------------------------------------------------------------- modes

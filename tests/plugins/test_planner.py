@@ -128,6 +128,30 @@ def test_a_plan_of_another_cluster_is_refused() -> None:
     assert trouble_of(Answer(json.dumps(plan))) == "infeasible"
 
 
+def test_what_a_solve_within_its_gap_has_left_out_is_filled_in() -> None:
+    """A plan within a gap of a thousandth may leave a job of the lowest of several priorities out that there is room for."""
+    made = asked(job("a", 4, priority=7), job("b", 2, 2, priority=7), job("c", 1))
+    assert made.problem is not None
+
+    def within_the_gap(found: Problem) -> Answer:
+        plan = best(found)
+        short = plan.model_copy(update={"placements": tuple(one for one in plan.placements if one.job != "c")})
+        objective = verify(found, short).objectives["placed_value"]
+        return Answer(short.model_dump_json(), objective, verify(found, plan).objectives["placed_value"])
+
+    found = planner.planned(made, Broken(within_the_gap), LIMITS)
+    assert set(found.placements) == {"a", "b", "c"}
+    assert found.gap == 0
+    assert verify(made.problem, found.plan).ok
+
+    def beyond(found: Problem) -> Answer:
+        answer = within_the_gap(found)
+        return replace(answer, bound=answer.objective)
+
+    found = planner.planned(made, Broken(beyond), LIMITS)
+    assert found.gap == 0  # what claims to be the best is not looked at twice
+
+
 # ---------------------------------------------------------------- orders
 
 

@@ -282,3 +282,28 @@ def test_no_snapshot_raises_and_every_problem_can_be_solved(nodes: list[SeenNode
         found = heuristic(asked.problem)
         assert found is not None  # what runs can always stay
         assert verify(asked.problem, found).ok
+
+
+def test_priorities_of_who_runs_make_the_steps_no_smaller() -> None:
+    runs = [running(f"run{place}", 1, SeenWorker("a", (place,)), priority=10 * place) for place in range(16)]
+    made = problem(snapshot([node("a", 16), node("b")], *runs, job("high", priority=155), job("low", priority=5))).problem
+    assert made is not None
+    worth = {one.id: one.value * one.priority for one in made.jobs}
+    assert worth["high"] == pytest.approx(10 * worth["low"])
+    order = {one.id: one.priority for one in made.jobs}
+    assert order["run0"] < order["low"] < order["run1"] < order["run15"] < order["high"]
+
+
+def test_a_problem_of_what_runs_alone_with_its_rules() -> None:
+    seats = (SeenWorker("a", (0,)), SeenWorker("a", (1,)))
+    runs = running("runs", 1, *seats, gpu_models=("h100",), nodes_allowed=frozenset({"a"}), together="rack", one_worker_per_node=True)
+    seen = snapshot([node("a"), node("b")], runs)
+    assert problem(seen).problem is None
+    plain = problem(seen, keep_empty=True)
+    assert (plain.planned, planned(plain, "runs").model_speeds, planned(plain, "runs").colocate) == ((), {}, None)
+    ruled = problem(seen, keep_empty=True, rules_of_running=True)
+    mine = planned(ruled, "runs")
+    assert (mine.model_speeds, mine.colocate.level, mine.spread.max_workers) == ({"h100": 1.0}, Level.rack, 1)
+    assert ruled.problem is not None
+    assert [one.id for one in ruled.problem.nodes if mine.node_selector.items() <= one.labels.items()] == ["a"]
+    assert problem(snapshot([], runs), keep_empty=True).problem is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -168,6 +170,35 @@ def test_it_says_what_is_wrong_with_its_arguments(tmp_path: Path) -> None:
     arguments = ["--stamp", str(tmp_path / "stamp"), "--limit-s", "1", "--config", "{}", "--free"]
     assert watchdog.main([*arguments, "service.plugins.nothing:here"], said) == 2
     assert "name a function as package.module:function" in said.getvalue()
+    free = "tests.plugins.follower_process:freeing"
+    for config in ("{", "[]"):
+        said = io.StringIO()
+        assert watchdog.main([*arguments[:4], "--config", config, "--free", free], said) == 2
+        assert "--config: is no JSON" in said.getvalue()
+    said = io.StringIO()
+    assert watchdog.main(["--stamp", str(tmp_path / "none" / "stamp"), "--limit-s", "1", "--free", free], said) == 2
+    assert "make its folder" in said.getvalue()
+
+
+def test_a_scheduler_that_is_away_is_told_once(tmp_path: Path) -> None:
+    clocks, told = Clocks(), list[str]()
+    away = ConnectionError("away")
+    answers: Iterator[Sequence[str] | Exception] = iter((away, away, ConnectionError("refused"), (), ("a",)))
+
+    def free_all() -> Sequence[str]:
+        answer = next(answers, ())
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    dog = watchdog.Watchdog(tmp_path / "stamp", LIMIT_S, free_all, monotonic=lambda: clocks.monotonic_s, boot="b", say=told.append)
+    clocks.watch(dog, LIMIT_S + 8.0)
+    assert [line.partition(",")[0] for line in told[1:]] == [
+        "releasing failed",
+        "releasing failed",
+        "the scheduler answers again",
+        "released 1 jobs: a",
+    ]
 
 
 def test_it_imports_little() -> None:
@@ -175,6 +206,35 @@ def test_it_imports_little() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     heavy = {"numpy", "pydantic", "structlog", "prometheus_client", "models", "optimizer", "httpx", "kubernetes", "psutil"}
     assert not heavy & set(json.loads(done.stdout))
+
+
+def test_two_followers_never_stamp_one_file(tmp_path: Path) -> None:
+    """Else the clean end of one would end the watch over the other."""
+    heart = Heart(tmp_path / "stamp")
+    heart.begin()
+    heart.beat()
+    heart.begin()  # the same one may begin anew
+    heart.beat()
+    script = f"from pathlib import Path; from service.plugins.heartbeat import Heart; Heart(Path({str(tmp_path / 'stamp')!r})).begin()"
+    second = [sys.executable, "-c", script]
+    refused = subprocess.run(second, capture_output=True, text=True, check=False, timeout=60)
+    assert "BlockingIOError" in refused.stderr
+    assert "another follower runs with it; stop that one" in refused.stderr
+    assert read(tmp_path / "stamp") is not None
+    heart.close()
+    heart.close()
+    assert subprocess.run(second, check=False, timeout=60).returncode == 0
+
+
+def test_a_watchdog_waits_for_one_that_is_about_to_end(tmp_path: Path) -> None:
+    """A follower that is started anew at once: the watchdog of the one before has seen its end, and has not ended yet."""
+    before = os.open(tmp_path / "stamp.watchdog", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(before, fcntl.LOCK_EX)
+    ending = threading.Timer(0.3, os.close, [before])
+    ending.start()
+    assert watchdog.alone(tmp_path / "stamp")
+    ending.join()
+    assert not watchdog.alone(tmp_path / "stamp", patience_s=0.0)
 
 
 # ---------------------------------------------------------------- real processes

@@ -91,8 +91,7 @@ def test_a_job_that_starts_in_its_turn(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_at_a_later_time(capsys: pytest.CaptureFixture[str]) -> None:
-    place = ("--kubernetes", str(KUBERNETES), "--job", BIG)
-    assert not told(capsys, *place)["starts_now"]
+    place = ("--kubernetes", str(KUBERNETES), "--job", "gpus=16,per-node=8,model=H100,priority=9999")  # before all that wait
     for time in ("+3h", "+180m", "2026-03-02T15:00:00Z", "2026-03-02T16:00:00+01:00", "1772463600"):
         assert told(capsys, *place, "--at", time)["answers"]["now"]["possible"] is True
 
@@ -155,6 +154,10 @@ def test_a_larger_problem_is_searched_in_a_process_of_its_own(
         ("gpus=-1", "must be a number of 0 or more"),
         ("gpus=nan", "must be a number of 0 or more"),
         ("gpus=4,priority=1.5", "must be a whole number"),
+        ("gpus=4,priority=high", "must be a whole number (on the scheduler's own scale"),
+        ("gpus=4,minutes=1h", "time limit in minutes, such as 90"),
+        ("gpus=4,per-node=0", "per-node=0: a job of 4 GPUs needs more than none"),
+        ("gpus=4,workers=0", "workers=0: a job of 4 GPUs needs more than none"),
         ("gpus=10,per-node=4", "cannot be cut into equal whole workers of 4"),
         ("gpus=8,per-node=4,gpus-per-worker=4", "give one of them"),
         ("gpus=8,workers=3,gpus-per-worker=4", "is not workers=3 times"),

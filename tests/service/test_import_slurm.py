@@ -112,6 +112,13 @@ def test_ends_are_starts_plus_time_limits() -> None:
     assert names["notebook"] not in situation.ends
 
 
+def test_jobs_of_one_name_are_told_apart() -> None:
+    names = taken(read_slurm(CLUSTER)).situation().names
+    tasks = sorted(name for job, name in names.items() if "_" in job)
+    assert tasks == ["array (19) (19_1)", "array (19) (19_2)"]
+    assert len(set(names.values())) == len(names)
+
+
 def test_only_jobs_that_opted_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("import", "slurm", str(CLUSTER), "--jobs", "opted-in", "--out", str(tmp_path / "p.json")) == Exit.plan
     problem = Problem.model_validate_json((tmp_path / "p.json").read_text())
@@ -161,6 +168,11 @@ def test_no_folder_and_no_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[st
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run("import", "slurm", "live", "--out", str(tmp_path / "p.json")) == Exit.bad_input
     assert "slurm: live: there is no scontrol on the PATH" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("import", "slurm", str(CLUSTER / "squeue.json"), "--out", str(tmp_path / "p.json")) == Exit.bad_input
+    assert "squeue.json: is a file; give the folder that it lies in" in capsys.readouterr().err
 
 
 def test_odd_jobs_are_warnings(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,10 @@ class Cache:
             disruption_budgets=found[BUDGETS.kind],
         )
 
+    def state(self) -> object:
+        """Another one after each change of an object, however small. Ask for it before ``objects``."""
+        return tuple(one.state for one in self.watching.watchers.values())
+
     def observe(self, manifest: Object) -> None:
         """Take over a pod as the server answered it; one without a name is ignored."""
         try:

@@ -7,14 +7,14 @@ gone, and patience that has run out, let every node pass: the cluster then sched
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from service.plugins.kubernetes import extender_wire as wire
-from service.plugins.kubernetes.extender_seats import entry
+from service.plugins.kubernetes.extender_refusals import Refusals
 from service.plugins.modes import Mode
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ OPT_IN = (
 )
 PLANNED_SCORE = 10  # MaxExtenderPriority of kube-scheduler
 PATIENCE_S = 60.0
-MOST_WAITING = 100_000  # pods whose first refusal is remembered; beyond it the oldest are forgotten, which only makes them wait anew
 OURS = "Quartermaster: "
 NOT_YET = f"{OURS}it waits for the first plan that knows it"
 
@@ -59,7 +58,10 @@ def opted_in(pod: Mapping[str, Any], namespaces: frozenset[str] = frozenset()) -
 
 
 class Extender:
-    """The four verbs. One thread asks; ``seating`` may be replaced by another thread at any time."""
+    """The four verbs. One thread asks; ``seating`` may be replaced by another thread at any time.
+
+    ``clock`` is the wall clock that plans are dated by, ``monotonic`` the one that patience is timed by.
+    """
 
     def __init__(
         self,
@@ -69,14 +71,14 @@ class Extender:
         patience_s: float = PATIENCE_S,
         opts_in: Callable[[Mapping[str, Any]], bool] = opted_in,
         binder: Callable[[str, str, str, str], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mode = mode
         self.seating: Seating | None = None
         self._clock = clock
-        self._patience_s = patience_s
         self._opts_in = opts_in
         self._binder = binder
-        self._first_denied: OrderedDict[str, float] = OrderedDict()
+        self._refusals = Refusals(monotonic, patience_s)
 
     # ------------------------------------------------------------ the verbs
 
@@ -96,7 +98,7 @@ class Extender:
             return Answer(wire.error_json("filter: the body is nested too deeply"), "malformed", problem=str(error))
 
     def prioritize(self, body: bytes) -> Answer:
-        """Scores from 0 to 10; nodes that are left out have 0. A bad body gets status 400: no ``Error`` is read here."""
+        """10 for the planned node; nodes that are left out have 0. A bad body gets status 400: no ``Error`` is read here."""
         try:
             asked = wire.read_question(body)
         except wire.WireError as error:
@@ -104,14 +106,9 @@ class Extender:
         seating, told = self._told(asked.key, asked.uid)
         if self.mode is Mode.shadow or seating is None or told is None:
             return Answer(b"[]", "none")
-        planned = told.node if told.node is not None and asked.has(told.node) else None
-        entries = seating.entries.get(told.fits)
-        found = [one for one in map(entries.get, asked.node_names()) if one] if entries else []
-        if planned is not None:
-            if entries and planned in entries:
-                found.remove(entries[planned])
-            found.append(entry(planned, PLANNED_SCORE))
-        return Answer(f"[{','.join(found)}]".encode(), "scored" if found else "none")
+        if told.node is None or not asked.has(told.node):
+            return Answer(b"[]", "none")
+        return Answer(orjson.dumps([{"Host": told.node, "Score": PLANNED_SCORE}]), "scored")
 
     def preempt(self, body: bytes) -> Answer:
         """Which evictions may go ahead for the pod: all as they came, or none for a pod that the plan places or lets wait (strict)."""
@@ -120,7 +117,7 @@ class Extender:
             key, uid = wire.identity(pod)
         except wire.WireError as error:
             return Answer(wire.error_json(f"preempt: {error}"), "malformed", 400, str(error))
-        if self.mode is Mode.enforce and self._is_planned(key, uid, pod):
+        if self.mode is Mode.enforce and self._spares_others(key, uid, pod):
             return Answer(wire.EMPTY, "kept")
         return Answer(wire.victims_json(victims), "given")
 
@@ -147,33 +144,32 @@ class Extender:
     # ------------------------------------------------------------ what the plan says
 
     def verdict(self, asked: wire.Asked) -> Verdict:
-        """What holds for the pod of a filter question now."""
-        return self._strictly(asked) if self.mode is Mode.enforce else Verdict("all")
+        """What holds for the pod of a filter question now. In strict mode a refusal is remembered until the attempt is over."""
+        if self.mode is not Mode.enforce:
+            return Verdict("all")
+        found = self._strictly(asked)
+        self._refusals.answered(asked.uid or asked.key, refused=found.outcome == "denied")
+        return found
 
     def _strictly(self, asked: wire.Asked) -> Verdict:
-        seating, now, pod = self.seating, self._clock(), asked.uid or asked.key
-        if seating is not None and seating.expired(now):
+        seating, pod = self.seating, asked.uid or asked.key
+        if not self._opts_in(asked.pod):
+            return Verdict("all")  # even where another pod of its gang did opt in
+        if seating is not None and seating.expired(self._clock()):
             return Verdict("stale")
         told = seating.find(asked.key, asked.uid) if seating is not None else None
         if told is None:
-            return self._patiently(pod, now, NOT_YET) if self._opts_in(asked.pod) else Verdict("all")
+            return self._patiently(pod, NOT_YET)
         if told.node is not None and not asked.has(told.node):
-            return self._patiently(pod, now, f"{OURS}it is planned on {told.node}, which cannot take it now; the next plan places it anew")
-        self._first_denied.pop(pod, None)  # the plan knows it: patience begins anew if it is ever forgotten
+            return self._patiently(pod, f"{OURS}it is planned on {told.node}, which cannot take it now; the next plan places it anew")
+        self._refusals.placed(pod)
         if told.node is not None:
             return Verdict("seat", told.node)
         return Verdict("all") if told.free else Verdict("denied", why=OURS + (told.why or "it waits for its plan"))
 
-    def _patiently(self, pod: str, now: float, why: str) -> Verdict:
+    def _patiently(self, pod: str, why: str) -> Verdict:
         """Refused, but not longer than patience lasts."""
-        return Verdict("denied", why=why) if self._is_patient(pod, now) else Verdict("all")
-
-    def _is_patient(self, pod: str, now: float) -> bool:
-        """Whether a pod that the plan cannot place may still be refused: for so long since it was refused first."""
-        first = self._first_denied.setdefault(pod, now)
-        if len(self._first_denied) > MOST_WAITING:
-            self._first_denied.popitem(last=False)
-        return 0 <= now - first < self._patience_s
+        return Verdict("denied", why=why) if self._refusals.bearable(pod) else Verdict("all")
 
     def _told(self, key: str, uid: str) -> tuple[Seating | None, Told | None]:
         seating = self.seating
@@ -181,17 +177,21 @@ class Extender:
             return None, None
         return seating, seating.find(key, uid)
 
-    def _is_planned(self, key: str, uid: str, pod: Mapping[str, Any]) -> bool:
-        """Whether a pod is the plan's to place: then it waits for its plan, and evicting others for it would be needless."""
-        seating, now = self.seating, self._clock()
-        if seating is not None and seating.expired(now):
+    def _spares_others(self, key: str, uid: str, pod: Mapping[str, Any]) -> bool:
+        """Whether nobody may be evicted for a pod, because it only waits for its plan.
+
+        A pod that filter refused in this attempt is one, whatever has happened in between: a plan that landed or ran out,
+        patience that ended, or a pod that was given up. kube-scheduler has not looked yet whether it fits without an eviction.
+        """
+        seating, name = self.seating, uid or key
+        if self._refusals.in_this_attempt(name):
+            return True
+        if not self._opts_in(pod) or (seating is not None and seating.expired(self._clock())):
             return False
         told = seating.find(key, uid) if seating is not None else None
-        if told is not None and (told.free or told.node is None):
+        if told is not None and told.node is None:
             return not told.free
-        first = self._first_denied.get(uid or key)
-        out_of_patience = first is not None and not 0 <= now - first < self._patience_s
-        return (told is not None or self._opts_in(pod)) and not out_of_patience
+        return self._refusals.bearable(name)  # where no node has room filter is never asked: patience begins here
 
 
 def _text(asked: Mapping[str, Any], field: str) -> str:

@@ -6,10 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import start_http_server
-
 from service.plugins.follower import Follower
-from service.plugins.heartbeat import Heart
 from service.plugins.inforce import InForce
 from service.plugins.kubernetes.cache import Cache
 from service.plugins.kubernetes.extender_process import ExtenderOptions, ExtenderProcess
@@ -18,12 +15,13 @@ from service.plugins.kubernetes.jobs import short
 from service.plugins.kubernetes.reading import read
 from service.plugins.kubernetes.releases import pod_path
 from service.plugins.kubernetes.telling import Telling
+from service.plugins.running import counted, new_heart, warm
 from service.plugins.telemetry import PluginTelemetry
 
 if TYPE_CHECKING:
     import socket
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from service.plugins.cluster import Snapshot
     from service.plugins.follower import Round
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from service.plugins.orders import Wait
     from service.plugins.planner import Optimiser
 
-PLANNED = "quartermaster.dev/planned"  # the annotation that touches a pod: the version of the plan that placed it
+PLANNED = "quartermaster.dev/planned"  # the annotation that touches a pod: the version of the plan that placed it, or gave it up
 
 
 class CacheReader:
@@ -71,30 +69,20 @@ class CacheReader:
             if pod is not None:
                 self._telling.tell(pod, "WaitingForPlan", wait.why)
 
-    def touch(self, told: Told, version: int) -> None:
+    def touch(self, told: Told, mark: str) -> None:
         """Annotate a pod, so that kube-scheduler tries it again. Raises SchedulerError."""
         pod = self._pods.get(f"{told.namespace}/{told.name}")
         if pod is not None and pod.uid == told.uid and not pod.node:
-            self._cache.observe(self._connection.patch(pod_path(pod), touching(pod, version)))
+            self._cache.observe(self._connection.patch(pod_path(pod), touching(pod, mark)))
 
 
-def touching(pod: Pod, version: int) -> list[dict[str, object]]:
-    """The JSON patch that touches this pod, and no other of its name."""
+def touching(pod: Pod, mark: str) -> list[dict[str, object]]:
+    """The JSON patch that touches this pod, and no other of its name; where it has no annotations, none that come meanwhile are lost."""
     operations: list[dict[str, object]] = [{"op": "test", "path": "/metadata/uid", "value": pod.uid}]
     if not pod.annotations:
-        operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
-    return [*operations, {"op": "add", "path": f"/metadata/annotations/{PLANNED.replace('/', '~1')}", "value": str(version)}]
-
-
-@contextlib.contextmanager
-def _counted(host: str, port: int, telemetry: PluginTelemetry) -> Iterator[None]:
-    server, thread = start_http_server(port, addr=host, registry=telemetry.registry)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5.0)
+        unchanged: dict[str, object] = {"op": "test", "path": "/metadata/resourceVersion", "value": pod.resource_version}
+        return [*operations, unchanged, {"op": "add", "path": "/metadata/annotations", "value": {PLANNED: mark}}]
+    return [*operations, {"op": "add", "path": f"/metadata/annotations/{PLANNED.replace('/', '~1')}", "value": mark}]
 
 
 def follow(
@@ -111,19 +99,17 @@ def follow(
     """
     settings, options = following.settings, following.options
     with contextlib.ExitStack() as stack:
-        following.stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        heart = Heart(following.stamp)
-        heart.begin()
+        heart = new_heart(following.stamp)
         telemetry = PluginTelemetry()
         if following.metrics is not None:
-            stack.enter_context(_counted(*following.metrics, telemetry))
+            stack.enter_context(counted(*following.metrics, telemetry.registry))
         extender = ExtenderProcess(ExtenderOptions(settings.mode, settings.fallback_s, options.namespaces), listener)
         stack.callback(extender.close)
         extender.start()
         cache = Cache(connection)
         stack.callback(cache.stop)
         reader, in_force = CacheReader(connection, cache, options), InForce()
-        scheduler = ExtenderScheduler(reader, in_force, settings.mode, extender.publish, reader.touch, options.namespaces)
+        scheduler = ExtenderScheduler(reader, in_force, settings.mode, extender.put, reader.touch, options.namespaces)
         stack.callback(scheduler.close)
 
         def after(done: Round) -> None:
@@ -132,4 +118,5 @@ def follow(
                 on_round(done)
 
         cache.start()
+        warm(optimiser, settings)
         Follower(scheduler, optimiser, settings, in_force=in_force, telemetry=telemetry, heart=heart, on_round=after).run(stop)

@@ -6,14 +6,13 @@ pod, because kube-scheduler tries a pod again when it changes. Everything else i
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
-
 from service.plugins.kubernetes.extender import OPT_IN
 from service.plugins.kubernetes.extender_seats import Seating, Told, landed, members_of, seating
+from service.plugins.kubernetes.extender_touches import Touches, newly_free, no_longer_held
 from service.plugins.modes import Mode
 from service.plugins.orders import Orders
 from service.plugins.scheduler import Committed
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from service.plugins.kubernetes.gangs import Gang
     from service.plugins.orders import Order, Wait
 
-TOUCHES = 8  # requests at a time
-log = structlog.get_logger(__name__)
+NO_PLAN_TTL_S = 30.0  # how long the news that a pod was given up is good for, where there never was a plan to carry it
 
 
 class Reader(Protocol):
@@ -53,9 +51,10 @@ class _Placed:
 
 
 class ExtenderScheduler:
-    """Fulfils ``Scheduler``. ``publish`` puts a plan before the extender; ``touch`` changes a pod, or raises.
+    """Fulfils ``Scheduler``. ``publish`` puts a plan before the extender, and says False where it is not answered from yet.
 
-    Called from the follower's thread. ``after_round`` belongs into the follower's ``on_round``: it keeps the plan from running out.
+    ``touch`` writes a mark on a pod, or raises. ``clock`` is the wall clock, as of the orders. Called from the follower's thread.
+    ``after_round`` belongs into the follower's ``on_round``: it keeps the plan from running out.
     """
 
     name = "kubernetes"
@@ -65,20 +64,24 @@ class ExtenderScheduler:
         reader: Reader,
         in_force: InForce,
         mode: Mode,
-        publish: Callable[[Seating], None],
-        touch: Callable[[Told, int], object],
+        publish: Callable[[Seating], bool | None],
+        touch: Callable[[Told, str], object],
         namespaces: frozenset[str] = frozenset(),
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader, self._in_force, self._mode, self._namespaces = reader, in_force, mode, namespaces
-        self._publish, self._touch = publish, touch
+        self._publish, self._clock = publish, clock
         self._placed: dict[str, _Placed] = {}
         self._identities: dict[str, str] = {}
         self._before: Seating | None = None
-        self._pool = ThreadPoolExecutor(TOUCHES, thread_name_prefix="touch")
+        self._ran_out = False
+        self._touches = Touches(touch, monotonic)
 
     def close(self) -> None:
         """Wait for the touches under way, and end."""
-        self._pool.shutdown()
+        self._touches.close()
 
     # ------------------------------------------------------------ seeing
 
@@ -141,16 +144,26 @@ class ExtenderScheduler:
         return found
 
     def after_round(self) -> None:
-        """Publish what is in force, dated as it is, and touch the pods whose answer has changed."""
+        """Publish what is in force, dated as it is, and touch the pods whose answer has changed, once it is answered so."""
         latest = self._in_force.latest
         if latest is None:
-            return
+            if not self._placed:
+                return
+            latest = Orders(0, self._clock(), NO_PLAN_TTL_S)  # there never was a plan, and pods were given up for it
         made = self._seating(latest)
-        moved = [*landed(self._before, made), *_newly_free(self._before, made)] if self._mode is Mode.enforce else []
-        self._publish(made)
+        answered = self._publish(made) is not False
+        if self._mode is Mode.enforce:
+            self._owe(made)
+            if answered:
+                self._touches.pay(made)
         self._before = made
-        for done in [self._pool.submit(self._touched, one, made.version) for one in moved]:
-            done.result()
+
+    def _owe(self, made: Seating) -> None:
+        before, self._ran_out = self._ran_out, made.expired(self._clock())
+        opened = newly_free(self._before, made)
+        if self._ran_out and not before:
+            opened += no_longer_held(made)
+        self._touches.owe(landed(self._before, made), opened, made.version)
 
     def _seating(self, latest: Orders) -> Seating:
         members = {name: members_of(gang) for name, gang in self._reader.gangs().items()}
@@ -166,16 +179,3 @@ class ExtenderScheduler:
             for one in members.get(name, ())
         }
         return replace(made, told={**made.told, **free})
-
-    def _touched(self, told: Told, version: int) -> None:
-        try:
-            self._touch(told, version)
-        except Exception as error:  # noqa: BLE001  (kube-scheduler comes back to the pod by itself, only later)
-            log.warning(
-                "a pod was not touched; kube-scheduler comes back to it later", pod=f"{told.namespace}/{told.name}", error=str(error)
-            )
-
-
-def _newly_free(before: Seating | None, after: Seating) -> list[Told]:
-    earlier = before.told if before is not None else {}
-    return [one for key, one in after.told.items() if one.free and not (key in earlier and earlier[key].free)]

@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the plan says of one pod: its node, or None and why it waits. ``fits`` names the scores of the other nodes.
+    """What the plan says of one pod: its node, or None and why it waits.
 
     ``free``: it was given up, and kube-scheduler places it by itself.
     """
@@ -47,13 +47,12 @@ class Told:
     job: str
     node: str | None = None
     why: str = ""
-    fits: str = ""
     free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Seating:
-    """One plan by pod: ``told`` by ``namespace/name``. ``fits`` are scores from 1 to 9 by node, under names that ``Told`` refers to.
+    """One plan by pod: ``told`` by ``namespace/name``.
 
     The times are those of the orders: seconds since the epoch, and seconds.
     """
@@ -62,27 +61,21 @@ class Seating:
     made_at: float
     ttl_s: float
     told: Mapping[str, Told] = field(default_factory=dict)
-    fits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    entries: Mapping[str, Mapping[str, str]] = field(init=False, repr=False, compare=False)  # the scores, written for the answer
-
-    def __post_init__(self) -> None:
-        written = {name: {node: entry(node, score) for node, score in scores.items()} for name, scores in self.fits.items()}
-        object.__setattr__(self, "entries", written)
 
     def expired(self, now: float) -> bool:
         """As ``Orders.expired``: too old, or from the future by more than its own life."""
         return not -self.ttl_s <= now - self.made_at <= self.ttl_s
 
     def find(self, key: str, uid: str) -> Told | None:
-        """What it says of that pod; None where it knows none, or one of the same name that is another."""
+        """What it says of that pod; None where it knows none, one of the same name that is another, or who it is cannot be told."""
         found = self.told.get(key)
-        return found if found is not None and found.uid == uid else None
+        return found if uid and found is not None and found.uid == uid else None
 
     def messages(self, sent: Seating | None = None) -> list[bytes]:
         """For another process: a head, and the pods in small parts, so that reading one is soon done; none where ``sent`` has the same."""
-        same = sent is not None and (sent.told, sent.fits) == (self.told, self.fits)
+        same = sent is not None and sent.told == self.told
         told = [] if same else [asdict(one) for one in self.told.values()]
-        head = {"version": self.version, "made_at": self.made_at, "ttl_s": self.ttl_s, "fits": {} if same else self.fits, "same": same}
+        head = {"version": self.version, "made_at": self.made_at, "ttl_s": self.ttl_s, "same": same}
         parts = [orjson.dumps(told[at : at + PART]) for at in range(0, len(told), PART)]
         return [orjson.dumps(head | {"parts": len(parts)}), *parts]
 
@@ -97,11 +90,6 @@ class Seating:
         if head.pop("same") and before is not None:
             return replace(before, version=head["version"], made_at=head["made_at"], ttl_s=head["ttl_s"])
         return cls(**head, told=told)
-
-
-def entry(node: str, score: int) -> str:
-    """One entry of the answer of prioritize."""
-    return orjson.dumps({"Host": node, "Score": score}).decode()
 
 
 def members_of(gang: Gang) -> tuple[Member, ...]:
@@ -146,26 +134,19 @@ def seated(order: Order, members: Sequence[Member], before: Seating | None = Non
     return given
 
 
-def seating(
-    orders: Orders,
-    members: Mapping[str, Sequence[Member]],
-    before: Seating | None = None,
-    fits: Mapping[str, Mapping[str, int]] | None = None,
-) -> Seating:
-    """The orders by pod. ``members`` are the pods by job; ``fits`` scores of nodes by job, each from 1 to 9; jobs may share one."""
+def seating(orders: Orders, members: Mapping[str, Sequence[Member]], before: Seating | None = None) -> Seating:
+    """The orders by pod. ``members`` are the pods by job."""
     told: dict[str, Told] = {}
-    scores = fits or {}
     for job, order in orders.orders.items():
         places = seated(order, members.get(job, ()), before)
         for member in members.get(job, ()):
             node = places.get(member.uid)
             why = order.why if node is not None else SEAT_TAKEN
-            told[member.key] = Told(member.namespace, member.name, member.uid, job, node, why, job if job in scores else "")
+            told[member.key] = Told(member.namespace, member.name, member.uid, job, node, why)
     for job, wait in orders.waits.items():
         for member in members.get(job, ()):
-            told[member.key] = Told(member.namespace, member.name, member.uid, job, None, wait.why, job if job in scores else "")
-    kept = {one.fits for one in told.values()}
-    return Seating(orders.version, orders.made_at, orders.ttl_s, told, {job: scores[job] for job in scores if job in kept})
+            told[member.key] = Told(member.namespace, member.name, member.uid, job, None, wait.why)
+    return Seating(orders.version, orders.made_at, orders.ttl_s, told)
 
 
 def landed(before: Seating | None, after: Seating) -> tuple[Told, ...]:

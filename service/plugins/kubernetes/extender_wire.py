@@ -134,8 +134,9 @@ def plain_strings(text: bytes | bytearray) -> int:
     """How many strings there are in a JSON array of ASCII without escapes, commas in strings and blanks in between; 0 of anything else.
 
     Cut at its commas it must be pieces that begin and end with a quote and hold no other. Every comma between two quotes
-    makes each piece begin and end with one; no two commas around a lone quote makes those two different; and then twice as
-    many quotes as pieces leaves none to stand inside. Each step is one pass over all letters, without finding the names.
+    makes each piece begin and end with one; no lone quote between two commas, before the first or after the last makes those
+    two different; and then twice as many quotes as pieces leaves none to stand inside. Each step is one pass over all letters,
+    without finding the names.
     """
     if not text.startswith(b'["') or not text.endswith(b'"]') or len(text) < len('[""]') or not text.isascii() or b"\\" in text:
         return 0
@@ -148,7 +149,7 @@ def plain_strings(text: bytes | bytearray) -> int:
     between &= quote[2:]
     if np.count_nonzero(quote) != 2 * pieces or np.count_nonzero(between) != pieces - 1:
         return 0
-    return 0 if np.any(comma[:-2] & comma[2:]) else pieces
+    return 0 if comma[1] or comma[-2] or np.any(comma[:-2] & comma[2:]) else pieces
 
 
 def _in_full(body: bytes) -> Asked:
@@ -205,10 +206,20 @@ def read_victims(body: bytes) -> tuple[dict[str, Any], dict[str, dict[str, Any]]
 
 
 def _victims(node: str, victims: object, *, whole: bool) -> dict[str, Any]:
+    if not whole and isinstance(victims, dict) and _is_written_by_go(victims):
+        return victims
     complaint = f"the victims on node '{node}' are not an object with Pods and NumPDBViolations"
     read = {name.lower(): value for name, value in _of(dict, victims, complaint).items()}
     pods, violations = _of(list, read.get("pods"), complaint), _of(int, read.get("numpdbviolations"), complaint)
     return {"Pods": [{"UID": _victim(node, pod, whole=whole)} for pod in pods], "NumPDBViolations": violations}
+
+
+def _is_written_by_go(victims: dict[str, Any]) -> bool:
+    """Whether it stands already as the answer writes it, as it does for each of thousands of victims: then it is handed back."""
+    pods = victims.get("Pods")
+    if len(victims) != len(("Pods", "NumPDBViolations")) or type(victims.get("NumPDBViolations")) is not int or type(pods) is not list:
+        return False
+    return all(type(pod) is dict and len(pod) == 1 and type(pod.get("UID")) is str for pod in pods)
 
 
 def _victim(node: str, pod: object, *, whole: bool) -> str:

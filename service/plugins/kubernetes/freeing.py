@@ -46,6 +46,6 @@ def free_all(config: Mapping[str, Any]) -> Callable[[], tuple[str, ...]]:
 
 
 def _held(connection: Connection, gate: str) -> list[Pod]:
-    """The held pods. Raises SchedulerError."""
+    """The held pods: of all others nothing is kept, for the watchdog's process is to stay small. Raises SchedulerError."""
     found = pages(connection, "/api/v1/pods", {"fieldSelector": "spec.nodeName=,status.phase=Pending"})
     return [pod for pod in map(bare_pod, found) if pod is not None and pod.held_by(gate)]

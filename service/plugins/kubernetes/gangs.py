@@ -7,14 +7,18 @@
 | label ``scheduling.x-k8s.io/pod-group`` | that PodGroup | ``minMember`` |
 | annotation ``scheduling.k8s.io/group-name`` (Volcano) | that PodGroup | ``minMember`` |
 | ``spec.schedulingGroup`` | that PodGroup of ``scheduling.k8s.io`` | ``gang.minCount`` |
-| label ``jobset.sigs.k8s.io/jobset-name`` | that JobSet | the pods of all its replicated jobs |
+| label ``jobset.sigs.k8s.io/jobset-name`` | that JobSet, unless it starts its jobs in order | the pods of all its replicated jobs |
 | a controller of kind Job | that Job, where parallelism equals completions | parallelism |
+
+A Job or JobSet that is made anew under an old name is another gang: the pods of both may be there for a while.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from service.plugins.kubernetes.fields import Object, ObjectError, as_object, named, part, parts, text, whole
@@ -28,7 +32,7 @@ GANG = "quartermaster.dev/gang"  # annotation: "false" takes a pod out of its ga
 KUEUE_GROUP, KUEUE_COUNT = "kueue.x-k8s.io/pod-group-name", "kueue.x-k8s.io/pod-group-total-count"
 COSCHEDULING_GROUP = "scheduling.x-k8s.io/pod-group"
 VOLCANO_GROUP = "scheduling.k8s.io/group-name"
-JOB_SET = "jobset.sigs.k8s.io/jobset-name"
+JOB_SET, JOB_SET_UID = "jobset.sigs.k8s.io/jobset-name", "jobset.sigs.k8s.io/jobset-uid"
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 
 Kind = Literal["pod", "job", "jobset", "podgroup", "kueue"]
@@ -46,7 +50,10 @@ class Groups:
 
 @dataclass(slots=True)
 class Gang:
-    """Pods that start together. ``size`` is how many there are to be; None: as many as are seen."""
+    """Pods that start together. ``size`` is how many there are to be; None: as many as are seen.
+
+    ``earlier`` is the uid of a Job or JobSet whose name another one has now; empty of the newest.
+    """
 
     kind: Kind
     namespace: str
@@ -54,11 +61,12 @@ class Gang:
     size: int | None
     members: list[Pod] = field(default_factory=list)  # that have not ended and are not being deleted
     ended: list[Pod] = field(default_factory=list)
+    earlier: str = ""
 
     @property
     def id(self) -> str:
-        """``namespace/kind/name``."""
-        return f"{self.namespace}/{self.kind}/{self.name}"
+        """``namespace/kind/name``, and the uid behind an @ where the name is another one's now."""
+        return f"{self.namespace}/{self.kind}/{self.name}" + (f"@{self.earlier}" if self.earlier else "")
 
     @property
     def display(self) -> str:
@@ -68,7 +76,7 @@ class Gang:
     @property
     def wanted(self) -> int:
         """How many members there are to be now: those that have succeeded are not awaited again."""
-        succeeded = sum(pod.phase == "Succeeded" for pod in self.ended)
+        succeeded = sum(pod.phase == "Succeeded" and not pod.deleting for pod in self.ended)
         return max((self.size or 0) - succeeded, len(self.members))
 
     def held(self, gate: str) -> list[Pod]:
@@ -78,15 +86,37 @@ class Gang:
 
 def gather(pods: Iterable[Pod], groups: Groups) -> dict[str, Gang]:
     """The gangs by id; a pod on its own is a gang of one. The members are in the order of their names."""
-    found: dict[str, Gang] = {}
-    for pod in sorted(pods, key=lambda one: (one.namespace, _counted(one.name))):
+    found: dict[tuple[str, str, str], dict[str, Gang]] = {}
+    for pod in pods:
         kind, name, size = _belongs(pod, groups)
-        gang = Gang(kind, pod.namespace, name, size)
-        gang = found.setdefault(gang.id, gang)
-        (gang.ended if pod.terminal or pod.deleting else gang.members).append(pod)
-    return {key: gang for key, gang in found.items() if gang.members}
+        generations, uid = found.setdefault((pod.namespace, kind, name), {}), _generation(pod, kind)
+        if uid not in generations:
+            generations[uid] = Gang(kind, pod.namespace, name, size)
+        (generations[uid].ended if pod.terminal or pod.deleting else generations[uid].members).append(pod)
+    gangs: list[Gang] = []
+    for generations in found.values():
+        living = {uid: gang for uid, gang in generations.items() if gang.members}
+        newest = max(living, key=lambda uid: (_born(living[uid]), uid), default="")
+        for uid, gang in living.items():
+            gang.earlier = "" if uid == newest else uid
+            gang.members.sort(key=lambda one: _counted(one.name))
+            gangs.append(gang)
+    gangs.sort(key=lambda one: (one.namespace, _counted(one.members[0].name)))
+    return {gang.id: gang for gang in gangs}
 
 
+def _born(gang: Gang) -> float:
+    return max((pod.submitted_at for pod in gang.members if pod.submitted_at is not None), default=-math.inf)
+
+
+def _generation(pod: Pod, kind: str) -> str:
+    """The uid of the Job or JobSet, as far as the pod tells it."""
+    if kind == "jobset":
+        return pod.labels.get(JOB_SET_UID, "")
+    return pod.owner.uid if kind == "job" and pod.owner is not None else ""
+
+
+@lru_cache(2**16)
 def _counted(name: str) -> tuple[tuple[int, int | str], ...]:
     """A key by which worker-9 comes before worker-10."""
     return tuple((0, int(piece)) if piece.isdigit() else (1, piece) for piece in re.split(r"([0-9]+)", name) if piece)
@@ -102,7 +132,9 @@ def _belongs(pod: Pod, groups: Groups) -> tuple[Kind, str, int | None]:
     if group := pod.labels.get(COSCHEDULING_GROUP) or pod.annotations.get(VOLCANO_GROUP) or pod.group:
         return _sized(pod, "podgroup", group, groups.pod_groups) or alone
     if name := pod.labels.get(JOB_SET):
-        return _sized(pod, "jobset", name, groups.job_sets) or alone
+        gang = _sized(pod, "jobset", name, groups.job_sets)
+        if gang is not None:
+            return gang
     if pod.owner is not None and pod.owner.kind == "Job":
         return _of_job(pod, pod.owner.name, groups) or alone
     return alone
@@ -142,10 +174,17 @@ def job_size(job: Object) -> int | None:
     return wanted if completions is None else min(wanted, completions)
 
 
-def job_set_size(job_set: Object) -> int:
-    """How many pods all replicated jobs of a JobSet have. Raises ObjectError."""
+def job_set_size(job_set: Object) -> int | None:
+    """How many pods all replicated jobs of a JobSet have; None where they do not start together. Raises ObjectError.
+
+    Jobs that start in order, or when others are ready, have no pods before: each Job is a gang of its own then.
+    """
     total = 0
+    if text(job_set, "spec", "startupPolicy", "startupPolicyOrder") == "InOrder":
+        return None
     for replicated in parts(job_set, "spec", "replicatedJobs"):
+        if parts(replicated, "dependsOn"):
+            return None
         replicas, template = whole(replicated, "replicas"), part(replicated, "template")
         parallelism, completions = whole(template, "spec", "parallelism"), whole(template, "spec", "completions")
         pods = 1 if parallelism is None else parallelism

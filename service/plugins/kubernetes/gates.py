@@ -6,8 +6,10 @@ status, or hard in its node selector. kube-scheduler checks every rule and all r
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -27,8 +29,8 @@ from service.plugins.kubernetes.releases import (
     withdraw,
 )
 from service.plugins.kubernetes.releasing import Ended, Releasing
+from service.plugins.kubernetes.rests import Rests
 from service.plugins.kubernetes.telling import Telling
-from service.plugins.kubernetes.watching import pause
 from service.plugins.scheduler import Committed, SchedulerError
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Gates:
 
     ``mends`` is False where nothing may be touched (modes shadow and advise): then no gang that is half released is brought
     to its end. ``replaces``: hard-pinned pods that cannot start any more are deleted where a controller makes them anew;
-    otherwise such a pod waits for its node. ``limit_s`` is that of one call.
+    otherwise such a pod waits for its node. ``limit_s`` is that of one call. ``stopping``: whether all that is held is to be let go.
     """
 
     name = "kubernetes"
@@ -78,18 +80,22 @@ class Gates:
         mends: bool,
         replaces: bool = False,
         limit_s: float = LIMIT_S,
+        stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.options, self.cache = options, cache
         self._connection, self._mends, self._replaces, self._limit_s = connection, mends, replaces, limit_s
-        self._clock, self._monotonic = clock, monotonic
+        self._clock, self._monotonic, self._stopping = clock, monotonic, stopping
         self._releasing = Releasing(connection, options.gate, cache.observe, monotonic=monotonic, sleep=sleep)
         self._telling = Telling(connection, clock)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="gang")
+        self.completed = self.unreadable = self.given_up = self.releases_refused = 0  # told by metrics.py
+        self.rests = Rests(monotonic)
+        self._last: tuple[object, Reading] | None = None
         self._refusals: dict[tuple[str, str], int] = {}
-        self._resting: dict[str, tuple[int, float]] = {}  # gangs whose end was refused: how often, and until when
+        self._next_unreadable = -math.inf
 
     def close(self) -> None:
         """End the watches and the threads."""
@@ -102,9 +108,10 @@ class Gates:
     def snapshot(self) -> Snapshot:
         """The cluster now; gangs that were half released are brought to their end before. Raises SchedulerError."""
         reading = self._reading()
+        self.rests.keep(reading.gangs)
         if self._mends and self._mend(reading):
             reading = self._reading()
-        return reading.snapshot
+        return reading.snapshot if self._stopping() else self._ours(reading)
 
     def changed(self, timeout_s: float) -> bool:
         """Whether anything changed that matters, waiting at most so long."""
@@ -141,9 +148,31 @@ class Gates:
     # ------------------------------------------------------------ releases
 
     def _reading(self) -> Reading:
-        objects = self.cache.objects()
+        state, objects, now = self.cache.state(), self.cache.objects(), self._clock()
+        if self._last is not None and state is not None and self._last[0] == state:
+            last = self._last[1]
+            return replace(last, snapshot=replace(last.snapshot, taken_at=now))
         self.cache.forget(len(objects.pods))
-        return read(objects, self.options, self._clock(), self.cache.reader)
+        reading = read(objects, self.options, now, self.cache.reader)
+        self._last = (state, reading)
+        return reading
+
+    def _ours(self, reading: Reading) -> Snapshot:
+        """The snapshot, in which only what we could release now counts as held by us.
+
+        Not so a gang that something else holds too, or one whose release the server refuses: it keeps its gate, takes no seat of a
+        plan, and is looked at anew when the other gate is gone, or after a rest.
+        """
+        gate, jobs = self.options.gate, reading.snapshot.jobs
+        gangs = {short(name): gang for name, gang in reading.gangs.items()}
+        stuck = {
+            job.id
+            for job in jobs
+            if job.held and (any(pod.gates != (gate,) for pod in gangs[job.id].held(gate)) or self.rests.refused(gangs[job.id].id))
+        }
+        if not stuck:
+            return reading.snapshot
+        return replace(reading.snapshot, jobs=tuple(replace(job, held=False) if job.id in stuck else job for job in jobs))
 
     def _committed(self, order: Order, seen: _Seen, deadline: float) -> Committed:
         gang = seen.gangs.get(order.job)
@@ -161,6 +190,7 @@ class Gates:
             key = (order.job, order.identity)
             self._refusals[key] = self._refusals.get(key, 0) + 1
             if self._refusals[key] >= REFUSALS and self._freed(gang, deadline):
+                self.given_up += 1
                 told = f"Released without its planned nodes: {ended.detail}"
                 self._telling.tell(gang.members[0], "ReleasedWithoutPlan", told, warning=True)
                 return Committed(order.job, "done", f"released without a pin, which was refused: {ended.detail}")
@@ -201,42 +231,59 @@ class Gates:
         held = gang.held(self.options.gate)
         ended = self._releasing.finish([Release(pod) for pod in held], deadline)
         if ended.outcome == "begun":
+            self._not_released(gang, ended)
+            return False
+        self.rests.done(gang.id)
+        return True
+
+    def _not_released(self, gang: Gang, ended: Ended) -> None:
+        """Leave the gang alone for a while: long, where the same request would be refused again."""
+        rest_s = self.rests.failed(gang.id, lasting=ended.lasting)
+        if not ended.lasting:
             log.warning("kubernetes_not_released", job=gang.id, detail=ended.detail)
-        return ended.outcome == "done"
+            return
+        self.releases_refused += 1
+        log.warning("kubernetes_left_alone", job=gang.id, rest_s=rest_s, detail=ended.detail)
+        told = f"Its scheduling gate cannot be taken away, which is tried again in {rest_s:.0f} s: {ended.detail}"
+        self._telling.tell(gang.members[0], "NotReleased", told, warning=True)
 
     def _mend(self, reading: Reading) -> bool:
         """Release what is still held of gangs that have started: to the seats their first pod carries, else anywhere."""
         found = self._release_unreadable(reading)
+        deadline = self._monotonic() + self._limit_s / 2  # of all together: the next round goes on
         for gang in reading.gangs.values():
+            if self._monotonic() >= deadline:
+                break
             held = gang.held(self.options.gate)
             if not held or not started(gang, self.options):
                 continue
-            failures, until = self._resting.get(gang.id, (0, 0.0))
-            if self._monotonic() < until:
+            if self.rests.resting(gang.id):
                 continue
             found = True
             everyone = [*gang.members, *gang.ended]
             seats = recorded_seats(everyone)
             nodes = {uid: node for uid, node in seats.items() if node in reading.nodes and reading.nodes[node].state == "ready"}
-            ended = self._releasing.finish([self._release(pod, nodes, reading) for pod in held], self._monotonic() + self._limit_s / 2)
+            ended = self._releasing.finish([self._release(pod, nodes, reading) for pod in held], deadline)
             log.warning(
                 "kubernetes_gang_completed", job=gang.id, pods=len(held), seats=len(nodes), outcome=ended.outcome, detail=ended.detail
             )
-            self._resting.pop(gang.id, None)
             if ended.outcome == "begun":
-                self._resting[gang.id] = (failures + 1, self._monotonic() + pause(failures))
+                self._not_released(gang, ended)
             else:
+                self.rests.done(gang.id)
+                self.completed += 1
                 told = "Released after the others of its gang, which had started already."
                 self._telling.tell(held[0], "GangCompleted", told, warning=True)
         return found
 
     def _release_unreadable(self, reading: Reading) -> bool:
         """Release held pods that no job can be made of: nobody would ever plan them."""
-        if not reading.unreadable or self._monotonic() < self._resting.get("", (0, 0.0))[1]:
+        if not reading.unreadable or self._monotonic() < self._next_unreadable:
             return False
         freed = self._releasing.freed([Release(pod) for pod in reading.unreadable], self._monotonic() + self._limit_s / 2)
         log.warning("kubernetes_unreadable_released", pods=len(reading.unreadable), released=len(freed))
-        self._resting[""] = (0, self._monotonic() + UNREADABLE_S)
+        self.unreadable += len(freed)
+        self._next_unreadable = self._monotonic() + UNREADABLE_S
         return bool(freed)
 
     # ------------------------------------------------------------ pins

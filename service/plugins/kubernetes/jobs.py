@@ -149,6 +149,7 @@ def _job(gang: Gang, around: Around, pods: Sequence[Pod], size: _Size, *, worker
         ends_at=None if started_at is None or first.deadline_s is None else started_at + first.deadline_s,
         display=gang.display,
         pinned=tuple(node for pod in pods if (node := pinned_to(pod, around.hosts))),
+        time_limit_s=first.deadline_s,
     )
 
 
@@ -188,10 +189,7 @@ def _largest(pods: Iterable[Pod], options: ReadingOptions) -> _Size:
 
 def _identity(gang: Gang, size: _Size) -> str:
     """Another one with each pod that comes, goes or is another of the same name, and with what a pod asks for."""
-    asked = [
-        (pod.uid, pod.name, sorted(pod.requests.items()), sorted(own_selector(pod).items()), repr(pod.affinity), repr(pod.tolerations))
-        for pod in gang.members
-    ]
+    asked = [(pod.uid, pod.name, sorted(pod.requests.items()), sorted(own_selector(pod).items()), pod.wishes) for pod in gang.members]
     return blake2s(repr((gang.id, gang.wanted, size, asked)).encode(), digest_size=12).hexdigest()
 
 
@@ -242,7 +240,7 @@ def _accepted(pod: Pod, around: Around, *, selector: bool) -> frozenset[str]:
     resources = around.options.gpu_resources
     needed = pod.extended(resources) | {name: 1.0 for name in resources if pod.requests.get(name, 0.0) > 0}
     labels = own_selector(pod) if selector else {}
-    demand = repr((pod.affinity, pod.tolerations, sorted(needed.items()), sorted(labels.items())))
+    demand = repr((pod.wishes, sorted(needed.items()), sorted(labels.items())))
     if demand not in around.accepted:
         around.accepted[demand] = frozenset(
             name

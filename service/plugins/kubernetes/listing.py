@@ -10,6 +10,8 @@ from service.plugins.kubernetes.fields import Object, text
 from service.plugins.kubernetes.watching import FORBIDDEN, NOT_FOUND, PAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from service.plugins.kubernetes.connection import Connection
 
 
@@ -18,7 +20,7 @@ def listed(connection: Connection) -> Object:
     items: list[dict[str, Any]] = []
     for resource in ALL:
         try:
-            found = pages(connection, resource.path, {})
+            found = list(pages(connection, resource.path, {}))
         except ApiRefusedError as error:
             if resource.optional and error.status in {NOT_FOUND, FORBIDDEN}:
                 continue
@@ -28,14 +30,13 @@ def listed(connection: Connection) -> Object:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def pages(connection: Connection, path: str, query: dict[str, str]) -> list[Object]:
-    """All items of a list, however many pages it takes. Raises as ``Connection.get``."""
-    found: list[Object] = []
+def pages(connection: Connection, path: str, query: dict[str, str]) -> Iterator[Object]:
+    """All items of a list, however many pages it takes; one page is in memory at a time. Raises as ``Connection.get``."""
     asked = {"limit": str(PAGE)} | query
     while True:
         page = connection.get(path, asked)
-        found += page.get("items") or []
+        yield from page.get("items") or ()
         following = text(page, "metadata", "continue")
         if not following:
-            return found
+            return
         asked |= {"continue": following}

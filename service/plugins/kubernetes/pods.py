@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class Pod:
     started_at: float | None
     deadline_s: float | None
     group: str  # spec.schedulingGroup.podGroupName, or what an older workloadRef says
+    wishes: str  # all that its affinity and tolerations say, to tell pods that are alike
     manifest: Object  # as the API gave it
 
     @property
@@ -97,6 +99,7 @@ def read_pod(manifest: Object) -> Pod:
     name = text(meta, "name")
     if not name:
         raise ObjectError("'metadata.name' is absent")
+    affinity, tolerations = required_terms(spec), parts(spec, "tolerations")
     return Pod(
         namespace=text(meta, "namespace") or "default",
         name=name,
@@ -112,8 +115,8 @@ def read_pod(manifest: Object) -> Pod:
         gates=tuple(text(gate, "name") for gate in parts(spec, "schedulingGates")),
         requests=requests(spec),
         node_selector=texts(spec, "nodeSelector"),
-        affinity=required_terms(spec),
-        tolerations=parts(spec, "tolerations"),
+        affinity=affinity,
+        tolerations=tolerations,
         priority=whole(spec, "priority"),
         priority_class=text(spec, "priorityClassName"),
         apart=_apart(spec),
@@ -122,6 +125,7 @@ def read_pod(manifest: Object) -> Pod:
         started_at=seconds(status.get("startTime")),
         deadline_s=_deadline_s(spec),
         group=text(spec, "schedulingGroup", "podGroupName") or text(spec, "workloadRef", "podGroup"),
+        wishes=sys.intern(repr((affinity, tolerations))),
         manifest=manifest,
     )
 

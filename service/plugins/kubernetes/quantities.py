@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 GIB = 2**30
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60}
@@ -20,7 +21,12 @@ def quantity(text: object) -> float:
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError(f"a quantity is a text such as '500m' or '8Gi', not {text!r}")  # noqa: TRY004  (bad input, not a wrong call)
-    found = _QUANTITY.fullmatch(str(text).strip())
+    return _number(str(text))
+
+
+@lru_cache(4096)  # a cluster has few different ones, and each is read thousands of times
+def _number(text: str) -> float:
+    found = _QUANTITY.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"'{text}' is no quantity such as '500m', '8Gi' or '2'")
     digits, exponent, suffix = found.groups()

@@ -90,7 +90,8 @@ class Releasing:
         owed = [one.detail for one in answers if one.outcome == "begun"]
         unpinned = [one.detail for one in answers if one.outcome == "done" and one.detail]
         if owed:
-            return Ended("begun", f"{len(owed)} pods are still to be released: {owed[0]}")
+            lasting = all(one.lasting for one in answers if one.outcome == "begun")
+            return Ended("begun", f"{len(owed)} pods are still to be released: {owed[0]}", lasting)
         return Ended("done", f"{len(unpinned)} pods were released without a pin: {unpinned[0]}" if unpinned else "")
 
     def freed(self, releases: Sequence[Release], deadline: float) -> tuple[str, ...]:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.plugins import watchdog
 from service.plugins.follower import Follower
-from service.plugins.heartbeat import Heart
 from service.plugins.kubernetes.cache import Cache
 from service.plugins.kubernetes.gates import Gates
+from service.plugins.kubernetes.metrics import AdapterMetrics
 from service.plugins.kubernetes.nodes import ReadingOptions
 from service.plugins.modes import Mode
+from service.plugins.running import Dog, counted, new_heart, state_folder, warm
 from service.plugins.telemetry import PluginTelemetry
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from pathlib import Path
 
     from service.plugins.follower import Round
     from service.plugins.kubernetes.connection import Connection
     from service.plugins.planner import Optimiser
     from service.plugins.settings import PluginSettings
+
+__all__ = ["FREER", "STAMP", "Following", "follow", "state_folder"]
 
 STAMP = "kubernetes.stamp"
 FREER = "service.plugins.kubernetes.freeing:free_all"
@@ -56,15 +57,6 @@ class Following:
         }
 
 
-def state_folder() -> Path:
-    """Where a service keeps its state: systemd's STATE_DIRECTORY, XDG_STATE_HOME, or ~/.local/state, each with ``quartermaster``."""
-    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if systemd:
-        return Path(systemd)
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "quartermaster"
-
-
 def follow(
     connection: Connection,
     optimiser: Optimiser,
@@ -76,28 +68,17 @@ def follow(
     enforce = following.settings.mode is Mode.enforce
     telemetry = PluginTelemetry()
     with contextlib.ExitStack() as stack:
-        following.stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        heart = Heart(following.stamp)
-        heart.begin()
+        heart = new_heart(following.stamp)
         if enforce and not following.watched:
-            watchdog.start(following.stamp, following.settings.watchdog_s, FREER, following.freeing())
+            dog = Dog(following.stamp, following.settings.watchdog_s, FREER, following.freeing())
+            dog.look()
+            on_round = dog.beside(on_round)
         if following.metrics is not None:
-            stack.enter_context(_metrics(*following.metrics, telemetry))
+            stack.enter_context(counted(*following.metrics, telemetry.registry))
         cache = Cache(connection)
-        scheduler = Gates(connection, cache, following.options, mends=enforce, replaces=following.replaces)
+        scheduler = Gates(connection, cache, following.options, mends=enforce, replaces=following.replaces, stopping=stop.is_set)
         stack.callback(scheduler.close)
+        telemetry.registry.register(AdapterMetrics(scheduler))
         cache.start()
+        warm(optimiser, following.settings)
         Follower(scheduler, optimiser, following.settings, telemetry=telemetry, heart=heart, on_round=on_round).run(stop)
-
-
-@contextlib.contextmanager
-def _metrics(host: str, port: int, telemetry: PluginTelemetry) -> Any:  # noqa: ANN401  (an iterator, to be entered)
-    from prometheus_client import start_http_server
-
-    server, thread = start_http_server(port, addr=host, registry=telemetry.registry)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5.0)

@@ -10,7 +10,10 @@ from service.plugins.kubernetes.fields import Object
 META = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "labels", "annotations", "ownerReferences", "creationTimestamp", "deletionTimestamp"}
 )
+FINISHED_SPEC = frozenset({"nodeName", "schedulingGroup", "workloadRef"})  # of a pod that uses nothing any more
 CONTAINER = frozenset({"name", "resources", "restartPolicy", "ports"})
+STANDS = frozenset({"persistentVolumeClaim", "ephemeral"})  # volumes that may be in one zone only
+UNREAD = ("ephemeralContainers", "imagePullSecrets", "securityContext", "dnsPolicy", "dnsConfig", "hostAliases")
 POD_STATUS = frozenset({"phase", "nominatedNodeName", "startTime"})
 NODE_STATUS = frozenset({"allocatable", "capacity", "conditions", "nodeInfo"})
 LONG_NOTE = "kubectl.kubernetes.io/last-applied-configuration"
@@ -26,9 +29,14 @@ def trimmed(manifest: Object) -> Object:
     spec, status = found.get("spec"), found.get("status")
     if isinstance(spec, Mapping) and "containers" in spec:
         found["spec"] = dict(spec) | {name: _containers(spec[name]) for name in ("containers", "initContainers") if name in spec}
-        found["spec"].pop("ephemeralContainers", None)
+        for unread in UNREAD:
+            found["spec"].pop(unread, None)
+        if isinstance(volumes := spec.get("volumes"), list):
+            found["spec"]["volumes"] = [one for one in volumes if not isinstance(one, Mapping) or not STANDS.isdisjoint(one)]
         if isinstance(status, Mapping):
             found["status"] = _only(status, POD_STATUS)
+            if status.get("phase") in ("Succeeded", "Failed"):  # no set: a broken phase may have no hash
+                found["spec"] = _only(spec, FINISHED_SPEC)
     elif isinstance(status, Mapping) and "nodeInfo" in status:
         found["status"] = _only(status, NODE_STATUS)
         if isinstance(conditions := status.get("conditions"), list):

@@ -27,6 +27,7 @@ GONE, NOT_FOUND, FORBIDDEN = 410, 404, 403
 WATCH_S = 40.0  # after which the server ends a watch: also how long a dead connection can go unnoticed
 SILENCE_S = 10.0  # more than that
 ABSENT_S = 60.0  # before asking again for a kind that the server does not have
+MOST_GONE = 20_000  # uids that are remembered between two lists: an event is never that late
 RELIST_AFTER = 2  # refusals of a watch
 SHORTEST_WATCH_S = 1.0  # one that the server ends sooner is a fault of its own
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
@@ -55,7 +56,8 @@ class Kept:
 
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     _since: int = 0  # the version of the last list: what is older says nothing new
-    _gone: set[str] = field(default_factory=set)  # uids, which never come back
+    _gone: dict[str, None] = field(default_factory=dict)  # uids, which never come back, the oldest first
+    changes: int = 0  # how often anything was written
 
     def replace(self, manifests: list[Object], since: str) -> bool:
         """A whole list as of ``since``; whether anything changed that matters.
@@ -67,7 +69,8 @@ class Kept:
         if reached >= self._since:
             found |= {key: one for key, one in self.objects.items() if 0 < reached < version(one)}
         changed = found.keys() != self.objects.keys() or any(not alike(self.objects[key], one) for key, one in found.items())
-        self.objects, self._gone, self._since = found, set(), reached
+        self.objects, self._gone, self._since = found, {}, reached
+        self.changes += 1
         return changed
 
     def apply(self, kind: str, manifest: Object) -> bool:
@@ -78,14 +81,18 @@ class Kept:
         if uid in self._gone or (0 < version(manifest) <= self._since and before is None) or (before and _newer(before, manifest)):
             return False
         self.objects[key] = manifest
+        self.changes += 1
         return before is None or not alike(before, manifest)
 
     def _delete(self, key: tuple[str, str], uid: str, manifest: Object, before: Object | None) -> bool:
         if uid:
-            self._gone.add(uid)
+            self._gone[uid] = None
+            if len(self._gone) > MOST_GONE:
+                del self._gone[next(iter(self._gone))]
         if before is None or (uid and text(before, "metadata", "uid") != uid) or _newer(before, manifest):
             return False
         del self.objects[key]
+        self.changes += 1
         return True
 
 
@@ -113,7 +120,7 @@ class Watcher:
         monotonic: Callable[[], float] = time.monotonic,
         watch_s: float = WATCH_S,
     ) -> None:
-        self.resource, self.relists, self.breaks = resource, 0, 0
+        self.resource, self.relists, self.breaks, self.malformed = resource, 0, 0, 0
         self._connection, self._changed, self._monotonic, self._watch_s = connection, changed, monotonic, watch_s
         self._kept, self._lock = Kept(), threading.Lock()
         self._listed, self._stop = threading.Event(), threading.Event()
@@ -150,6 +157,11 @@ class Watcher:
         """What is kept; None of an optional kind that may not be read."""
         with self._lock:
             return None if self._forbidden else list(self._kept.objects.values())
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """Another one after each change of what is kept."""
+        return self._kept.changes, self._forbidden
 
     def observe(self, kind: str, manifest: Object) -> None:
         """Take over what the server answered to a request of ours, before the watch tells it. Raises ObjectError."""
@@ -192,7 +204,11 @@ class Watcher:
             if not self._listed.is_set():
                 log.info("kubernetes_kind_not_read", kind=self.resource.kind, detail=error.message)
             self._since, self._absent, self._forbidden = "", True, error.status == FORBIDDEN
+            with self._lock:
+                changed = self._kept.replace([], "")  # a kind that was taken away leaves nothing behind
             self._listed.set()
+            if changed:
+                self._changed()
             return ABSENT_S
         if failures >= RELIST_AFTER:
             self._since = ""  # a server that was restored may not know our version: the list shows where it is
@@ -210,6 +226,7 @@ class Watcher:
                     _key(item)
                     found.append(trimmed(item))
                 except (ObjectError, AttributeError, TypeError) as error:
+                    self.malformed += 1
                     log.warning("kubernetes_object_malformed", kind=self.resource.kind, detail=str(error))
             following = text(page, "metadata", "continue")
             if not following:
@@ -253,6 +270,7 @@ class Watcher:
             if kind != "BOOKMARK":
                 self.observe(kind, manifest)
         except ObjectError as error:
+            self.malformed += 1
             log.warning("kubernetes_object_malformed", kind=self.resource.kind, detail=str(error))
         self._since = self._later(text(manifest, "metadata", "resourceVersion"))
 

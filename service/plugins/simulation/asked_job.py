@@ -31,7 +31,7 @@ NUMBERS = {
     "memory": "GiB of memory of each worker",
     "gpu-memory": "GiB needed of each GPU",
     "priority": "on the scheduler's own scale; larger is more important",
-    "minutes": "time limit",
+    "minutes": "time limit in minutes, such as 90",
 }
 TEXTS = {"model": "accepted GPU models, H100|A100", "tenant": "who it belongs to", "name": "what to call it"}
 LABEL = "label."
@@ -105,7 +105,8 @@ class _Wish:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or (value < 0 and key != "priority"):  # Kubernetes has priorities below 0
-            raise BadInputError(f"--job: {key}={text}: must be a number of 0 or more ({NUMBERS[key]})")
+            what = "a whole number" if key in WHOLE else "a number"
+            raise BadInputError(f"--job: {key}={text}: must be {what}{'' if key == 'priority' else ' of 0 or more'} ({NUMBERS[key]})")
         if key in WHOLE and value != int(value):
             raise BadInputError(f"--job: {key}={text}: must be a whole number ({NUMBERS[key]})")
         return value
@@ -176,6 +177,9 @@ class _Wish:
         if per_node is not None and each is not None:
             raise BadInputError("--job: per-node and gpus-per-worker both say the size of a worker; give one of them")
         each = per_node if per_node is not None else each
+        nothing = next((key for key in ("per-node", "gpus-per-worker", "workers") if self.number(key) == 0), None)
+        if nothing is not None and (total or nothing == "workers"):
+            raise BadInputError(f"--job: {nothing}=0: a job of {total or 0:g} GPUs needs more than none; correct it, or leave it out")
         if total is None:
             if each is None:
                 raise BadInputError("--job: say how many GPUs the job needs: gpus=64 (gpus=0 for none)")

@@ -192,6 +192,8 @@ class Asker:
             still = f" {many(len(forever), 'running job')} {'has' if len(forever) == 1 else 'have'} no time limit." if forever else ""
             sure = "It does not start even" if proved else "No way was found for it to start"
             text = f"{sure} when all running jobs with a time limit have ended, {given}.{still} {' '.join(found.reasons)}".rstrip()
+            if question is Question.later_in_turn and proved:
+                text += " It starts once some of those ahead have ended too, which is after their own start and not foreseen here."
             return Answer(question, False if proved else None, "proved" if proved else "heuristic", text, problem=found.problem)
         start = self.times[at]
         exact = known if at == 0 else refuted == at - 1

@@ -7,12 +7,12 @@ and waiting jobs are taken whether or not they opted in.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from service.plugins.cluster import SeenJob
 from service.plugins.problem import problem as planned
-from service.plugins.simulation.situation import OWN_RULES, Situation
+from service.plugins.simulation.situation import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from service.plugins.cluster import Snapshot
 
 Which = Literal["all", "opted-in"]
-TWIN, PROBE = "\x00twin:", "\x00probe"  # no scheduler's ids
 
 
 class SnapshotError(ValueError):
@@ -41,12 +40,17 @@ class Taken:
         """The cluster at the time of the snapshot."""
         seen = {job.id: job for job in self.snapshot.jobs}
         jobs = [seen[job.id] for job in self.problem.jobs]
+        called = Counter(job.display for job in jobs)
         return Situation(
             self.problem,
             self.snapshot.taken_at,
             ends={job.id: job.ends_at for job in jobs if job.ends_at is not None and not job.waits},
             submitted={job.id: job.submitted_at for job in jobs if job.submitted_at is not None},
-            names={job.id: job.display for job in jobs if job.display and job.display != job.id},
+            names={
+                job.id: job.display if called[job.display] == 1 else f"{job.display} ({job.id})"
+                for job in jobs
+                if job.display and job.display != job.id
+            },
             priorities=self.priorities,
             warnings=self.warnings,
         )
@@ -57,36 +61,19 @@ def taken(snapshot: Snapshot, which: Which = "all", tenants: Sequence[Tenant] = 
 
     Raises SnapshotError for one without any node that can be planned with.
     """
-    running = [job for job in snapshot.jobs if not job.waits]
-    twins = [replace(job, id=TWIN + job.id, running=(), workers=len(job.running), workers_seen=None) for job in running]
-    probe = SeenJob(PROBE, PROBE)  # so that there is a problem even where nobody waits
     chosen = [job.id for job in snapshot.jobs if job.waits and (which == "all" or job.opted_in)]
-    asked = planned(
-        replace(snapshot, jobs=(*snapshot.jobs, *twins, probe)), tenants=tenants, also=(*chosen, *(job.id for job in twins), PROBE)
-    )
+    asked = planned(snapshot, tenants=tenants, also=chosen, keep_empty=True, rules_of_running=True)
     if asked.problem is None:
         told = "; ".join(asked.warnings[:3]) or "it lists no node"
         raise SnapshotError(f"nothing can be planned with this snapshot: {told}")
-    rules = {job.id.removeprefix(TWIN): job for job in asked.problem.jobs if job.id.startswith(TWIN)}
-    jobs = [_own(job, rules.get(job.id)) for job in asked.problem.jobs if job.id != PROBE and not job.id.startswith(TWIN)]
+    jobs = asked.problem.jobs
     seen = {job.id: job.priority for job in snapshot.jobs}
     scale = tuple(sorted({seen[job.id] for job in jobs}))
     ranked = [job.model_copy(update={"priority": 2 * (bisect_left(scale, seen[job.id]) + 1)}) for job in jobs]
     kept = tuple(_same_worth(old, new) for old, new in zip(jobs, ranked, strict=True))
-    left_out = [
-        f"job {_name(snapshot, name)} is left out: {told.removeprefix('not planned: ')}"
-        for name, told in asked.left_out.items()
-        if not name.startswith(TWIN) and name != PROBE
-    ]
+    left_out = [f"job {_name(snapshot, name)} is left out: {told.removeprefix('not planned: ')}" for name, told in asked.left_out.items()]
     problem = asked.problem.model_copy(update={"jobs": kept})
-    return Taken(snapshot, problem, scale, (*(one for one in asked.warnings if TWIN not in one), *left_out))
-
-
-def _own(job: Job, twin: Job | None) -> Job:
-    """A running job with the rules that a waiting one of its kind would have."""
-    if job.running is None or twin is None:
-        return job
-    return job.model_copy(update={name: getattr(twin, name) for name in OWN_RULES})
+    return Taken(snapshot, problem, scale, (*asked.warnings, *left_out))
 
 
 def _same_worth(old: Job, new: Job) -> Job:

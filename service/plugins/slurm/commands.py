@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 SHOW_NODES_SINCE = (23, 2)  # from here on `sinfo --json` groups nodes, and scontrol prints JSON
 TOPOLOGY_S = 300.0  # it changes with slurm.conf only
+NODES_S = 2.0  # how old the nodes of a glance may be: they change less often than jobs
 CHUNK = 65_536
+USERS_OWN = ("SQUEUE_", "SINFO_", "SLURM_TIME_FORMAT", "SLURM_DEBUG")
+NOISE = re.compile(r"^(scontrol: )?(warning|info|verbose|debug\d?|debug flags?)\b")  # what is said besides errors
 
 
 class Commands:
@@ -37,10 +40,13 @@ class Commands:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # SLURM_BITSTR_LEN=0: array tasks are listed in full. No time format of the user's is to change what is printed.
-        self._environment = {**os.environ, **(environment or {}), "SLURM_BITSTR_LEN": "0", "LC_ALL": "C", "TERM": "dumb"}
+        # Nor is a filter, a format or a log level of the user's to decide what is seen.
+        own = {name: value for name, value in os.environ.items() if not name.startswith(USERS_OWN)}
+        self._environment = {**own, **(environment or {}), "SLURM_BITSTR_LEN": "0", "LC_ALL": "C", "TERM": "dumb"}
         self._timeout_s, self._wall, self._clock = timeout_s, wall, clock
         self._version: tuple[int, int] | None = None
         self._topology: tuple[float, str] | None = None
+        self._nodes: tuple[float, bytes] | None = None
         self.scontrol = Scontrol(self._environment, timeout_s, clock)
 
     def version(self) -> tuple[int, int]:
@@ -70,7 +76,9 @@ class Commands:
     def glance(self) -> bytes:
         """A few bytes for each job and node that change with what a plan rests on; much cheaper than ``read``."""
         jobs = self._run("squeue", "-h", "-a", "-o", "%i|%T|%r|%D|%C|%b|%f|%x|%n|%P|%V")
-        return jobs + self._run("sinfo", "-h", "-a", "-N", "-o", "%N|%T|%G|%f")
+        if self._nodes is None or self._clock() - self._nodes[0] > NODES_S:
+            self._nodes = self._clock(), self._run("sinfo", "-h", "-a", "-N", "-o", "%N|%T|%G|%f")
+        return jobs + self._nodes[1]
 
     def tell(self, changes: Sequence[Change]) -> tuple[Told, ...]:
         """Have scontrol carry out each change, in their sequence; one answer a change. Raises SchedulerError."""
@@ -116,6 +124,7 @@ class Scontrol:
         self._process: subprocess.Popen[bytes] | None = None
         self._serial = 0
         self.starts = 0
+        self._greeted = 0
 
     @property
     def pid(self) -> int | None:
@@ -129,7 +138,12 @@ class Scontrol:
         """
         if any("\n" in line or "\r" in line or "\0" in line for line in lines):
             raise ValueError("a line for scontrol must be one line")
-        process = self._alive()
+        process, began = self._alive(), self.starts
+        if began != self._greeted:  # what it says of its configuration when it starts is no answer to a line
+            self._greeted = began
+            self._serial += 1
+            self._exchange(process, f"quartermaster-{self._serial}\n".encode(), f"invalid keyword: quartermaster-{self._serial}\n".encode())
+            self._serial += 1
         words = [f"quartermaster-{self._serial + at}" for at in range(len(lines))]
         self._serial += len(lines)
         given = "".join(f"{line}\n{word}\n" for line, word in zip(lines, words, strict=True)).encode()
@@ -223,6 +237,8 @@ def _answers(said: str, words: Sequence[str]) -> tuple[Told, ...]:
             found.append(Told(None, "scontrol went away before it answered"))
             continue
         rest = after
-        detail = "; ".join(line.strip().removeprefix("scontrol: error: ") for line in before.splitlines() if line.strip())
+        detail = "; ".join(
+            line.strip().removeprefix("scontrol: error: ") for line in before.splitlines() if line.strip() and not NOISE.match(line)
+        )
         found.append(Told(ok=not detail, detail=detail[:500]))
     return tuple(found)

@@ -36,7 +36,7 @@ local function opted_in(job, partitions)
 end
 
 function slurm_job_submit(job, partitions, submit_uid)
-    if opted_in(job, partitions) then
+    if opted_in(job, partitions) and job.priority ~= 0 then -- 0: its user holds it (--hold), and releases it
         job.priority = 0
         job.admin_comment = HOLDS
     end

@@ -33,7 +33,7 @@ class Share:
 
 def running_jobs(record: Mapping[str, Any], identity: str, yard: Yard, warnings: list[str]) -> list[SeenJob]:
     """A running job: one with equal workers, or one for each size of worker (the first keeps the id) where Slurm dealt unevenly."""
-    name = _name(record)
+    name = name_of(record)
     try:
         shares = [share for share in _shares(record, yard) if share.node in yard.nodes]
     except NotationError as error:
@@ -62,14 +62,16 @@ def running_jobs(record: Mapping[str, Any], identity: str, yard: Yard, warnings:
     ]
 
 
-def _name(record: Mapping[str, Any]) -> str:
+def name_of(record: Mapping[str, Any]) -> str:
+    """What scontrol calls a job, or a task of an array that has a record of its own."""
     array = whole(record.get("array_job_id"))
     return f"{array}_{whole(record.get('array_task_id'))}" if array else str(whole(record.get("job_id")))
 
 
 def _shares(record: Mapping[str, Any], yard: Yard) -> list[Share]:
     nodes = hosts(record.get("nodes"))
-    details = record.get("gres_detail") or []
+    told = record.get("gres_detail")
+    details = told if isinstance(told, list) else []
     dealt = _dealt(record)
     even_cpus = math.ceil(max(whole(record.get("cpus")), 1) / max(len(nodes), 1))
     memory = number(record.get("memory_per_node"))
@@ -134,6 +136,12 @@ def _cores(sockets: Any) -> int:  # noqa: ANN401  (what JSON may hold)
 def _end(record: Mapping[str, Any]) -> float | None:
     start, end = _seconds(record.get("start_time")), _seconds(record.get("end_time"))
     return None if end is None or (start is not None and end - start >= NO_LIMIT_S) else end
+
+
+def time_limit_s(record: Mapping[str, Any]) -> float | None:
+    """How long a job that waits may run; None where it has no limit, or Slurm does not tell it. Slurm tells minutes."""
+    minutes = _seconds(record.get("time_limit"))
+    return None if minutes is None or 60 * minutes >= NO_LIMIT_S else 60 * minutes
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401  (what JSON may hold)

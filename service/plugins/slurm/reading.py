@@ -15,7 +15,7 @@ from models.vocabulary import Topology
 from service.plugins.cluster import SeenJob, SeenNode, Snapshot
 from service.plugins.slurm.asked import GPU, MIB_PER_GIB, Asked, NotPlannedError, Yard, asked
 from service.plugins.slurm.notation import NotationError, gres, hosts, number, task_ids, text, whole, words
-from service.plugins.slurm.placed import in_use, running_jobs
+from service.plugins.slurm.placed import in_use, name_of, running_jobs, time_limit_s
 from service.plugins.slurm.topology import topologies
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Read:
     comments: Mapping[str, str] = field(default_factory=dict)  # the admin comment of each waiting job
     of_array: frozenset[str] = frozenset()  # waiting tasks without a record of their own: whatever is done to one splits it off
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the nodes of waiting jobs that carry a pin of ours
+    by_hand: frozenset[str] = frozenset()  # arrays of which a person holds some tasks
 
 
 def snapshot(files: SlurmFiles, opt_in: OptIn | None = None) -> Snapshot:
@@ -97,6 +98,7 @@ def read(files: SlurmFiles, opt_in: OptIn | None = None) -> Read:
         waiting.comments,
         frozenset(waiting.of_array),
         waiting.pins,
+        frozenset(waiting.by_hand),
     )
 
 
@@ -186,19 +188,18 @@ class _Waiting:
         self.comments: dict[str, str] = {}
         self.of_array: set[str] = set()
         self.pins: dict[str, tuple[str, ...]] = {}
+        self.by_hand: set[str] = set()
         self._told: dict[str, list[str]] = defaultdict(list)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """One record: a job, or the tasks of an array that wait."""
+        """One record: a job, or the tasks of an array that wait. A hold is ours as long as our mark says so; any other is a person's."""
         opted_in, mark = self._opt_in.holds(record), text(record.get("admin_comment")).strip('"')
-        is_held, ours = _held(record), False
-        if is_held:
-            # JobHeldAdmin is an administrator's hold; a hold after we let go of the job is its user's.
-            ours = opted_in and "JobHeldAdmin" not in text(record.get("state_reason")) and not mark.startswith((PINNED, FREED))
-            if not ours:
-                return  # a person holds it: it does not start, and is not ours to release
-        array = whole(record.get("array_job_id"))
-        pinned = _pinned(record, mark)
+        array, is_held, pinned = whole(record.get("array_job_id")), _held(record), _pinned(record, mark)
+        ours = is_held and mark.startswith((HOLDS, PINS)) and "JobHeldAdmin" not in text(record.get("state_reason"))
+        if is_held and not ours:
+            self.by_hand |= {str(array)} if array else set()
+            self.pins |= {name_of(record): pinned} if pinned else {}  # to be taken away: it would outlast the hold
+            return
         bare = {**record, "required_nodes": ""} if pinned is not None else record
         try:
             job = self._job(bare, opted_in=opted_in, held=ours, pinned=() if ours else pinned or ())
@@ -206,7 +207,7 @@ class _Waiting:
         except NotPlannedError as error:
             name = str(array or whole(record.get("het_job_id")) or whole(record.get("job_id")))
             self._told[str(error)] += [] if name in self._told[str(error)] else [name]
-            if opted_in:
+            if opted_in or ours:
                 self.left[name] = str(error)
                 self.held += [name] if ours else []
             return
@@ -220,6 +221,8 @@ class _Waiting:
             self.comments[one.id] = mark
 
     def _job(self, record: Mapping[str, Any], *, opted_in: bool, held: bool, pinned: tuple[str, ...]) -> SeenJob:
+        if held and not opted_in:
+            raise NotPlannedError("it is held for a plan, but did not opt in by what this command was told (--partition, --comment)")
         starts = number(record.get("start_time"), 0.0) or 0.0
         if held and starts > self._now + 1.0:
             raise NotPlannedError("it may not begin yet (--begin)")
@@ -240,6 +243,7 @@ class _Waiting:
             held=held,
             pinned=pinned,
             submitted_at=number(record.get("submit_time")),
+            time_limit_s=time_limit_s(record),
             display=f"{text(record.get('name')) or 'job'} ({whole(record.get('job_id'))})",
         )
 

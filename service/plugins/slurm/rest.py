@@ -11,9 +11,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.plugins.scheduler import SchedulerError
+from service.plugins.slurm.arrays import members
 from service.plugins.slurm.changes import Told, plain
 from service.plugins.slurm.files import SlurmFiles, SlurmFilesError, parsed
 
@@ -81,10 +83,15 @@ class Rest:
 
     def tell(self, changes: Sequence[Change]) -> tuple[Told, ...]:
         """Carry out each change, one request each. What was not answered is unknown."""
-        return tuple(self._changed(change) for change in changes)
+        return tuple(self._all_changed(change) for change in changes)
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _all_changed(self, change: Change) -> Told:
+        """It knows no lists of tasks: each is asked for alone, and the first that is not done is what is told."""
+        told = [self._changed(replace(change, job=job)) for job in members(change.job)]
+        return next((one for one in told if not one.ok), told[0])
 
     def _changed(self, change: Change) -> Told:
         version = self.version()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from service.plugins import watchdog
 from service.plugins.follower import Follower
-from service.plugins.heartbeat import Heart
 from service.plugins.modes import Mode
+from service.plugins.running import Dog, counted, new_heart, state_folder, warm
 from service.plugins.slurm.adapter import SlurmScheduler
 from service.plugins.telemetry import PluginTelemetry
 
 if TYPE_CHECKING:
-    import subprocess
     import threading
     from collections.abc import Callable, Mapping
 
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
     from service.plugins.settings import PluginSettings
     from service.plugins.slurm.adapter import Slurm, Ways
 
-log = structlog.get_logger(__name__)
+__all__ = ["FREER", "STAMP", "Following", "config_of", "follow", "state_folder"]
 STAMP = "slurm.stamp"
 FREER = "service.plugins.slurm.release:freer"
 
@@ -45,44 +40,6 @@ class Following:
     freer: Mapping[str, Any]
     watchdog: bool = True
     metrics_port: int | None = None
-
-
-class _Dog:
-    """The watchdog, started again when it has crashed; one that ended in order (another one watches already) is left alone."""
-
-    def __init__(self, following: Following) -> None:
-        self._following = following
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def look(self) -> None:
-        """Start it where it is not running and should be. Raises OSError at the first start only."""
-        first = self._process is None
-        if self._process is not None and self._process.poll() in {None, 0}:
-            return
-        try:
-            self._process = watchdog.start(self._following.state / STAMP, self._following.settings.watchdog_s, FREER, self._following.freer)
-        except OSError as error:
-            if first:
-                raise
-            log.warning("slurm: the watchdog has ended and could not be started again", error=str(error))
-
-
-def _both(look: Callable[[], None], on_round: Callable[[Round], None] | None) -> Callable[[Round], None]:
-    def both(done: Round) -> None:
-        look()
-        if on_round is not None:
-            on_round(done)
-
-    return both
-
-
-def state_folder() -> Path:
-    """Where a service keeps its state: systemd's STATE_DIRECTORY, XDG_STATE_HOME, or ~/.local/state, each with ``quartermaster``."""
-    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if systemd:
-        return Path(systemd)
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "quartermaster"
 
 
 def config_of(ways: Ways, environment: Mapping[str, str] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -106,18 +63,12 @@ def follow(
         stack.callback(scheduler.close)
         heart = None
         if enforce:
-            following.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            heart = Heart(following.state / STAMP)
-            heart.begin()
+            heart = new_heart(following.state / STAMP)
             if following.watchdog:
-                dog = _Dog(following)
+                dog = Dog(following.state / STAMP, following.settings.watchdog_s, FREER, following.freer)
                 dog.look()
-                on_round = _both(dog.look, on_round)
+                on_round = dog.beside(on_round)
         if following.metrics_port is not None:
-            from prometheus_client import start_http_server
-
-            server, thread = start_http_server(following.metrics_port, addr="127.0.0.1", registry=telemetry.registry)
-            stack.callback(thread.join, 5.0)
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
+            stack.enter_context(counted("127.0.0.1", following.metrics_port, telemetry.registry))
+        warm(optimiser, following.settings)
         Follower(scheduler, optimiser, following.settings, telemetry=telemetry, heart=heart, on_round=on_round).run(stop)

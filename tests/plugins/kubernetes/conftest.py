@@ -62,6 +62,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    pytest.importorskip("kubernetes", reason="the official client is not installed: pip install 'quartermaster[kubernetes]'")
     stub = ApiServer()
     made = Cluster(stub, tmp_path, KubeScheduler(stub.store))
     yield made

@@ -85,8 +85,8 @@ class Read:
         assert set(self.passed) <= set(names), "claims a node that was not asked about"
 
 
-def plan(*told: Told, made_at: float = NOW, ttl_s: float = 30.0, fits: dict[str, dict[str, int]] | None = None) -> Seating:
-    return Seating(7, made_at, ttl_s, {f"{one.namespace}/{one.name}": one for one in told}, fits or {})
+def plan(*told: Told, made_at: float = NOW, ttl_s: float = 30.0) -> Seating:
+    return Seating(7, made_at, ttl_s, {f"{one.namespace}/{one.name}": one for one in told})
 
 
 def planned(where: str | None, uid: str = UID, name: str = "train-0", **more: Any) -> Told:

@@ -19,9 +19,12 @@ NODE_INFO = (  # the official client takes no node without any of these
     "systemUUID",
 )
 GATE = "quartermaster.dev/plan"
+GROUP: dict[str, Any] = {"kind": "PodGroup", "metadata": {"name": "g", "namespace": "team"}, "spec": {"minMember": 3}}
 
 
-def node(name: str, *, gpus: int = 8, cpu: str = "64", memory: str = "512Gi", labels: dict[str, str] | None = None, **spec: Any) -> Manifest:
+def node(
+    name: str, *, gpus: int = 8, cpu: str = "64", memory: str = "512Gi", labels: dict[str, str] | None = None, **spec: Any
+) -> Manifest:
     marks = {"kubernetes.io/hostname": name, "nvidia.com/gpu.product": "H100", "nvidia.com/gpu.memory": "81920"} | (labels or {})
     return {
         "apiVersion": "v1",

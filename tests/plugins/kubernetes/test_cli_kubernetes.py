@@ -11,7 +11,8 @@ from service.cli import app
 from service.cli.errors import BadInputError
 from service.cli.kubernetes import reading_options
 from tests.plugins.kubernetes.conftest import Cluster
-from tests.plugins.kubernetes.manifests_made import pod
+from tests.plugins.kubernetes.manifests_made import GATE, pod
+from tests.plugins.kubernetes.stub_store import StatusError
 
 
 def test_snapshot_writes_a_list(cluster: Cluster) -> None:
@@ -25,6 +26,17 @@ def test_snapshot_writes_a_list(cluster: Cluster) -> None:
     assert done.exit_code == 0, done.output
     assert "2 nodes with 16 GPUs, 1 jobs run, 1 wait" in done.output
     assert {one["kind"] for one in json.loads(out.read_text())["items"]} == {"Node", "Pod", "Job"}
+
+
+def test_release_takes_our_gate_from_all_pods_of_a_namespace(cluster: Cluster) -> None:
+    for name, names in (("ours", [GATE]), ("both", ["other/gate", GATE])):
+        cluster.stub.store.create("pods", pod(name, schedulingGates=[{"name": one} for one in names]), "team")
+    there = ["kubernetes", "release", "--kubeconfig", str(cluster.stub.kubeconfig(cluster.folder))]
+    assert "0 pods released" in CliRunner().invoke(app, [*there, "--namespace", "elsewhere"]).output
+    assert "2 pods released" in CliRunner().invoke(app, there).output
+    assert {name: one["spec"]["schedulingGates"] for name, one in cluster.pods().items()} == {"ours": [], "both": [{"name": "other/gate"}]}
+    cluster.stub.fault = lambda _method, _path: StatusError(403, "Forbidden", "no pods for you")
+    assert "no pods for you" in str(CliRunner().invoke(app, there).exception)
 
 
 def test_what_cannot_be_reached_or_written_is_told(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.plugins.kubernetes import extender_wire as wire
 from service.plugins.kubernetes.extender import Answer, Extender
+from service.plugins.kubernetes.extender_refusals import Refusals
 from service.plugins.kubernetes.extender_seats import Seating
 from service.plugins.modes import Mode
 from tests.plugins.kubernetes.extender_calls import (
@@ -42,7 +43,8 @@ class Clock:
 
 
 def extender(mode: Mode, seating: Seating | None = None, clock: Clock | None = None, **more: Any) -> Extender:
-    made = Extender(mode, clock or Clock(), patience_s=60, **more)
+    told = clock or Clock()
+    made = Extender(mode, told, patience_s=60, monotonic=told, **more)
     made.seating = seating
     return made
 
@@ -109,9 +111,10 @@ def test_an_opted_in_pod_waits_for_its_first_plan_but_not_for_ever(ask: Ask) -> 
 
 @KINDS
 def test_a_pod_that_did_not_opt_in_is_left_alone(ask: Ask) -> None:
-    one = extender(Mode.enforce, plan())
-    assert filtered(one, ask, pod(opted_in=False)).passed == NODES
-    assert one.preempt(meta_victims(pod(opted_in=False), {"gpu-1": ["v"]})).outcome == "given"
+    for seating in (None, plan(), plan(planned("gpu-2")), plan(planned(None))):  # planned, because others of its gang opted in
+        one = extender(Mode.enforce, seating)
+        assert filtered(one, ask, pod(opted_in=False)).passed == NODES
+        assert one.preempt(meta_victims(pod(opted_in=False), {"gpu-1": ["v"]})).outcome == "given"
 
 
 @KINDS
@@ -177,13 +180,6 @@ def test_the_planned_node_has_the_highest_score(ask: Ask) -> None:
 
 
 @KINDS
-def test_other_nodes_have_the_scores_of_the_plan(ask: Ask) -> None:
-    fits = {"big": {"gpu-1": 9, "gpu-2": 4, "gpu-7": 9}}
-    answer = extender(Mode.advise, plan(planned("gpu-2", fits="big"), fits=fits)).prioritize(ask(pod(), NODES))
-    assert {one["Host"]: one["Score"] for one in json.loads(answer.body)} == {"gpu-1": 9, "gpu-2": 10}
-
-
-@KINDS
 @pytest.mark.parametrize("seating", [None, plan(), plan(planned("gpu-2", OTHER_UID)), plan(planned("gpu-9")), plan(planned(None))])
 def test_without_advice_nothing_is_scored(ask: Ask, seating: Seating | None) -> None:
     assert json.loads(extender(Mode.advise, seating).prioritize(ask(pod(), NODES)).body) == []
@@ -216,6 +212,124 @@ def test_a_pod_that_waits_for_its_first_plan_evicts_nobody() -> None:
     one = extender(Mode.enforce, None)
     one.filter(by_names(pod(), NODES))
     assert one.preempt(meta_victims(pod(), {"gpu-1": ["a"]})).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "then",
+    ["patience ends", "given up", "plan runs out", "a seat lands", "forgotten", "opted out", "clock is set back"],
+)
+def test_whatever_happens_between_filter_and_preempt_nobody_is_evicted_for_a_pod_that_was_refused(then: str) -> None:
+    wall, monotonic = Clock(), Clock()
+    one = Extender(Mode.enforce, wall, patience_s=60, monotonic=monotonic)
+    one.seating = plan(planned(None))
+    asked, victims = pod(), {"gpu-1": ["a"]}
+    if then == "patience ends":
+        one.seating = None
+        one.filter(by_names(asked, NODES))
+        monotonic.now += 59.9
+    assert json.loads(one.filter(by_names(asked, NODES)).body)["NodeNames"] == []
+    monotonic.now += 1
+    if then == "given up":
+        one.seating = plan(planned(None, free=True))
+    elif then == "plan runs out":
+        wall.now += 31
+    elif then == "a seat lands":
+        one.seating = plan(planned("gpu-3"))
+    elif then == "forgotten":
+        one.seating = plan()
+    elif then == "opted out":
+        one.seating, asked = None, pod(opted_in=False)  # preempt comes with the pod as it is by then
+    elif then == "clock is set back":
+        wall.now -= 3_600
+    for _ in range(2):
+        assert one.preempt(meta_victims(asked, victims)).body == b"{}"
+    if then in {"patience ends", "given up", "plan runs out", "opted out", "clock is set back"}:
+        assert json.loads(one.filter(by_names(asked, NODES)).body)["NodeNames"] == NODES  # the next attempt: every node passes
+        assert one.preempt(meta_victims(asked, victims)).outcome == "given"  # none has room
+
+
+def test_an_attempt_that_is_over_does_not_keep_the_next_from_evicting() -> None:
+    clock = Clock()
+    one = extender(Mode.enforce, plan(planned(None)), clock)
+    filtered(one, by_names)
+    one.seating = plan(planned(None, free=True))
+    clock.now += 10  # where no node has room without an eviction, filter is not asked again
+    assert one.preempt(meta_victims(pod(), {"gpu-1": ["a"]})).outcome == "given"
+
+
+@pytest.mark.parametrize("seating", [None, plan(planned("gpu-9"), ttl_s=1e6)], ids=["no plan", "a full node"])
+def test_a_pod_that_filter_is_never_asked_about_waits_no_longer_than_patience(seating: Seating | None) -> None:
+    clock = Clock()
+    one = extender(Mode.enforce, seating, clock)
+    for _ in range(6):
+        assert one.preempt(meta_victims(pod(), {"gpu-1": ["a"]})).body == b"{}"
+        clock.now += 10
+    assert one.preempt(meta_victims(pod(), {"gpu-1": ["a"]})).outcome == "given"
+
+
+def test_what_is_remembered_of_pods_is_bounded() -> None:
+    clock = Clock()
+    told = Refusals(clock, 60)
+    for number in range(200_500):
+        told.bearable(f"u{number}")
+        told.answered(f"u{number}", refused=True)
+        clock.now += 0.001  # 1,000 a second
+    assert len(told) <= 100_000
+    clock.now += 60
+    assert not told.bearable("u200499")
+    told.placed("u200499")
+    assert told.bearable("u200499")
+
+
+def test_a_wall_clock_that_jumps_ends_nobodys_patience() -> None:
+    wall, monotonic = Clock(), Clock()
+    one = Extender(Mode.enforce, wall, patience_s=60, monotonic=monotonic)
+    for jump in (0, 3_600, -7_200):
+        wall.now += jump
+        assert filtered(one, by_names).passed == []
+
+
+def test_pods_of_one_name_in_two_namespaces_and_pods_without_uid_are_not_mixed_up() -> None:
+    one = extender(Mode.enforce, plan(planned("gpu-2"), planned("gpu-3", "", "nobody")))
+    other = pod()
+    other["metadata"]["namespace"] = "rivals"
+    assert filtered(one, by_names, other).passed == []  # it opted in, and waits for a plan of its own
+    assert filtered(one, by_names, pod("nobody", "")).passed == []  # who cannot be told from others has no seat
+    without = pod()
+    del without["metadata"]["uid"]
+    assert filtered(one, by_names, without).passed == []
+
+
+def test_names_that_come_twice_are_scored_once() -> None:
+    answer = extender(Mode.advise, plan(planned("gpu-2"))).prioritize(by_names(pod(), ["gpu-2", *NODES, "gpu-2"]))
+    assert json.loads(answer.body) == [{"Host": "gpu-2", "Score": 10}]
+
+
+@KINDS
+def test_names_that_come_twice_are_filtered_as_any(ask: Ask) -> None:
+    twice = [*NODES, *NODES]
+    assert set(filtered(extender(Mode.enforce, plan(planned("gpu-2"))), ask, names=twice).passed) == {"gpu-2"}
+    read = filtered(extender(Mode.enforce, plan(planned(None))), ask, names=twice)
+    assert (read.passed, set(read.failed)) == ([], set(NODES))
+
+
+@pytest.mark.parametrize("items", [None, []])
+def test_no_items_at_all(items: list[Any] | None) -> None:
+    body = go_json({"Pod": pod(), "Nodes": {"metadata": {}, "items": items}, "NodeNames": None})
+    for seating in (plan(planned("gpu-1")), plan(planned(None)), plan(planned(None, free=True))):
+        answer = json.loads(extender(Mode.enforce, seating).filter(body).body)
+        assert not answer["Nodes"]["items"]
+        assert not answer["Error"]
+
+
+def test_field_names_in_any_case_are_one_field() -> None:
+    one = extender(Mode.enforce, plan(planned("gpu-2")))
+    body = go_json({"pod": pod(), "nodes": None, "nodenames": NODES})
+    assert json.loads(one.filter(body).body)["NodeNames"] == ["gpu-2"]
+    mixed = go_json({"POD": pod(), "nodeNameToMetaVictims": {"gpu-1": {"pods": [{"uid": "a"}], "numpdbviolations": 2}}})
+    assert json.loads(extender(Mode.advise).preempt(mixed).body) == {
+        "NodeNameToMetaVictims": {"gpu-1": {"Pods": [{"UID": "a"}], "NumPDBViolations": 2}}
+    }
 
 
 def test_go_writes_null_for_an_empty_list_and_a_missing_map() -> None:
@@ -291,5 +405,16 @@ def test_usual_names_are_not_parsed() -> None:
     assert wire.plain_strings(go_json([f"ip-10-0-0-{index}.eu-west-1.compute.internal" for index in range(5_000)])) == 5_000
     assert wire.plain_strings(b'["a"]') == 1
     assert wire.plain_strings(b'["","a"]') == 2
-    for other in (b"[]", b'[""', b'["a", "b"]', b'["a":",","b"]', b'["a"b",","c"]', b'["]', b'["a""]'):
+    for other in (
+        b"[]",
+        b'[""',
+        b'["a", "b"]',
+        b'["a":",","b"]',
+        b'["a"b",","c"]',
+        b'["]',
+        b'["a""]',
+        b'[""","]',
+        b'[",""a"]',
+        b'["a",""","]',
+    ):
         assert not wire.plain_strings(other)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,7 +19,7 @@ from hypothesis import strategies as st
 
 from service.plugins.kubernetes.extender import Extender
 from service.plugins.kubernetes.extender_app import MIB, ExtenderApp
-from service.plugins.kubernetes.extender_process import ExtenderOptions, ExtenderProcess, serve
+from service.plugins.kubernetes.extender_process import serve
 from service.plugins.modes import Mode
 from service.serving import listening
 from tests.plugins.kubernetes.extender_calls import NODES, NOW, Read, by_names, by_nodes, go_json, meta_victims, plan, planned, pod
@@ -280,71 +275,3 @@ def test_slow_and_broken_clients_do_not_keep_others_waiting() -> None:
         assert all(b" 408 " in answer for answer in answers)
         for connection in slow:
             connection.close()
-
-
-# ---------------------------------------------------------------- in a process of its own
-
-
-def test_the_process_answers_from_the_latest_plan_and_comes_back() -> None:
-    listener = listening("127.0.0.1", 0)
-    process = ExtenderProcess(ExtenderOptions(Mode.enforce), listener)
-    process.start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    def passed() -> list[str]:
-        try:
-            answer = httpx.post(f"{url}/filter", content=by_names(pod(), NODES), timeout=5)
-        except httpx.HTTPError:
-            return ["away"]
-        return Read(answer.content, NODES, cache_capable=True).passed
-
-    try:
-        process.publish(plan(planned("gpu-1"), made_at=time.time(), ttl_s=600))
-        process.publish(plan(planned("gpu-3"), made_at=time.time(), ttl_s=600))
-        until(lambda: passed() == ["gpu-3"])
-        killed = process.pid
-        assert killed is not None
-        os.kill(killed, signal.SIGKILL)
-        until(lambda: process.pid != killed and passed() == ["gpu-3"])  # the new one was given the latest plan
-        assert process.restarts == 1
-    finally:
-        process.close()
-        listener.close()
-    assert process.pid is not None
-    with pytest.raises(ProcessLookupError):
-        os.kill(process.pid, 0)
-
-
-PARENT = """
-import sys, time
-from service.plugins.kubernetes.extender_process import ExtenderOptions, ExtenderProcess
-from service.serving import listening
-
-if __name__ == "__main__":
-    listener = listening("127.0.0.1", 0)
-    process = ExtenderProcess(ExtenderOptions(), listener)
-    process.start()
-    print(listener.getsockname()[1], process.pid, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_the_extender_ends_with_the_planning_process(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    root = Path(__file__).resolve().parents[3]
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)}) as parent:
-        assert parent.stdout is not None
-        port, child = map(int, parent.stdout.readline().split())
-        until(lambda: answers(port))
-        parent.kill()
-        parent.wait()
-    until(lambda: not Path(f"/proc/{child}").exists() or "(zombie)" in Path(f"/proc/{child}/status").read_text())
-    assert not answers(port)  # refused at once, so that kube-scheduler need not wait for its time limit
-
-
-def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -79,13 +79,12 @@ def test_more_pods_than_seats_are_told_so() -> None:
     assert "more pods than the plan has seats" in made.told["team/train-1"].why
 
 
-def test_waits_scores_and_the_way_to_another_process() -> None:
+def test_waits_and_the_way_to_another_process() -> None:
     orders = Orders(3, 5.0, 9.0, {JOB: order("a")}, {"team/pod/x": Wait("team/pod/x", "two", "no room")})
     pods = {JOB: members(1), "team/pod/x": [Member("team", "x", "ux")], "team/pod/y": [Member("team", "y", "uy")]}
-    made = seating(orders, pods, fits={JOB: {"b": 7}, "gone": {"b": 1}})
+    made = seating(orders, pods)
     assert made.told["team/x"].why == "no room"
     assert "team/y" not in made.told
-    assert made.fits == {JOB: {"b": 7}}
     assert Seating.received(iter(made.messages()).__next__, None) == made
     assert not made.expired(14.0)
     assert made.expired(14.1)
@@ -129,6 +128,16 @@ class Cluster:
         self.published: list[Seating] = []
         self.touched: list[str] = []
         self.told: list[Wait] = []
+        self.time = 0.0
+        self.fails = 0
+        self.answered = True
+
+    def now(self) -> float:
+        return self.time
+
+    def publish(self, seating: Seating) -> bool:
+        self.published.append(seating)
+        return self.answered
 
     def gangs(self) -> Mapping[str, Gang]:
         return {JOB: Gang("job", "team", "train", len(self.pods), self.pods)} if self.pods else {}
@@ -144,8 +153,11 @@ class Cluster:
     def tell(self, waits: Sequence[Wait]) -> None:
         self.told += waits
 
-    def touch(self, told: Told, version: int) -> None:
-        self.touched.append(f"{told.uid} {told.node} {version}")
+    def touch(self, told: Told, mark: str) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("403")
+        self.touched.append(f"{told.uid} {told.node} {mark}")
 
     @property
     def nodes(self) -> dict[str, str | None]:
@@ -153,7 +165,8 @@ class Cluster:
 
 
 def adapter(cluster: Cluster, in_force: InForce, mode: Mode = Mode.enforce, **more: Any) -> ExtenderScheduler:
-    return ExtenderScheduler(cluster, in_force, mode, cluster.published.append, cluster.touch, **more)
+    told = {"clock": cluster.now, "monotonic": cluster.now, **more}
+    return ExtenderScheduler(cluster, in_force, mode, cluster.publish, cluster.touch, **told)
 
 
 def in_force_with(orders: Orders) -> InForce:
@@ -228,7 +241,7 @@ def test_a_job_that_is_given_up_is_free_and_is_touched(how: str) -> None:
     else:
         assert scheduler.free([JOB, "gone"]) == (JOB,)
     assert cluster.published[-1].told["team/train-0"].free
-    assert cluster.touched[-1] == "u0 None 1"
+    assert cluster.touched[-1] == "u0 None 1 free"
     (job,) = scheduler.snapshot().jobs
     assert not job.held
     before = len(cluster.touched)
@@ -254,20 +267,81 @@ def test_to_advise_is_to_publish_the_plan_and_to_touch_nothing() -> None:
     assert cluster.touched == []
 
 
-def test_a_touch_that_fails_is_told_and_ends_nothing() -> None:
+def test_a_touch_that_fails_is_told_and_is_tried_again() -> None:
     cluster = Cluster(pod(0))
-
-    def failing(_told: Told, _version: int) -> None:
-        raise RuntimeError("403")
-
-    scheduler = ExtenderScheduler(
-        cluster, in_force_with(Orders(1, 0, 9, {JOB: order("a")})), Mode.enforce, cluster.published.append, failing
-    )
+    cluster.fails = 2
+    scheduler = adapter(cluster, in_force_with(Orders(1, 0, 9, {JOB: order("a")})))
     scheduler.snapshot()
     with structlog.testing.capture_logs() as lines:
         (done,) = scheduler.commit([order("a")])
     assert done.outcome == "done"
     assert lines[0]["error"] == "403"
+    for _ in range(3):
+        scheduler.after_round()
+    assert cluster.touched == ["u0 a 1"]
+    scheduler.close()
+
+
+def test_a_touch_that_always_fails_is_given_up() -> None:
+    cluster = Cluster(pod(0))
+    cluster.fails = 1_000
+    scheduler = adapter(cluster, in_force_with(Orders(1, 0, 9, {JOB: order("a")})))
+    scheduler.snapshot()
+    scheduler.commit([order("a")])
+    for _ in range(20):
+        scheduler.after_round()
+    assert cluster.fails == 995
+
+
+def test_no_pod_is_touched_before_its_plan_is_answered_from() -> None:
+    cluster = Cluster(pod(0))
+    scheduler = adapter(cluster, in_force_with(Orders(1, 0, 9, {JOB: order("a")})))
+    scheduler.snapshot()
+    cluster.answered = False
+    scheduler.commit([order("a")])
+    assert cluster.touched == []  # kube-scheduler would ask at once, be refused by the plan before, and not come back
+    cluster.answered = True
+    scheduler.after_round()
+    scheduler.after_round()
+    assert cluster.touched == ["u0 a 1"]
+
+
+def test_pods_are_given_up_and_touched_where_there_never_was_a_plan() -> None:
+    cluster = Cluster(pod(0))
+    scheduler = adapter(cluster, InForce())
+    scheduler.snapshot()
+    assert scheduler.free([JOB]) == (JOB,)
+    assert cluster.published[-1].told["team/train-0"].free
+    assert not cluster.published[-1].expired(cluster.time)
+    assert cluster.touched == ["u0 None 0 free"]
+    cluster.time = 11  # an attempt that was under way may not evict others; so the pod gets another
+    for _ in range(3):
+        scheduler.after_round()
+    assert cluster.touched == ["u0 None 0 free", "u0 None 0 free again"]
+
+
+def test_pods_are_touched_when_the_plan_that_holds_them_runs_out() -> None:
+    cluster = Cluster(pod(0))
+    scheduler = adapter(cluster, in_force_with(Orders(5, 0, 9, {}, {JOB: Wait(JOB, "one", "no room")})))
+    scheduler.snapshot()
+    scheduler.after_round()
+    assert cluster.touched == []
+    cluster.time = 9.1
+    scheduler.after_round()
+    scheduler.after_round()
+    assert cluster.touched == ["u0 None 5 free"]
+
+
+def test_a_pod_that_changed_its_place_in_between_is_not_touched_for_the_old_one() -> None:
+    cluster = Cluster(pod(0))
+    cluster.answered = False
+    in_force = in_force_with(Orders(1, 0, 9, {JOB: order("a")}))
+    scheduler = adapter(cluster, in_force)
+    scheduler.snapshot()
+    scheduler.commit([order("a")])
+    cluster.answered = True
+    scheduler.free([JOB])
+    assert cluster.touched == ["u0 None 1 free"]
 
 
 def test_the_rest_is_the_other_adapters() -> None:
@@ -289,12 +363,14 @@ def test_members_are_numbered_by_their_job() -> None:
     assert [one.index for one in members_of(Gang("kueue", "team", "g", 2, [pod(10), pod(9)]))] == [None, None]
 
 
-def test_a_touch_is_of_that_pod_only() -> None:
-    bare = read_pod({"metadata": {"name": "a", "uid": "u"}, "spec": {}})
-    assert [one["path"] for one in touching(bare, 3)] == [
-        "/metadata/uid",
-        "/metadata/annotations",
-        "/metadata/annotations/quartermaster.dev~1planned",
+def test_a_touch_is_of_that_pod_only_and_loses_no_annotation_of_others() -> None:
+    bare = read_pod({"metadata": {"name": "a", "uid": "u", "resourceVersion": "41"}, "spec": {}})
+    assert touching(bare, "3") == [
+        {"op": "test", "path": "/metadata/uid", "value": "u"},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "41"},  # one that came meanwhile must not be overwritten
+        {"op": "add", "path": "/metadata/annotations", "value": {"quartermaster.dev/planned": "3"}},
     ]
-    assert [one["op"] for one in touching(pod(0), 3)] == ["test", "add"]
-    assert touching(pod(0), 3)[-1]["value"] == "3"
+    assert touching(pod(0), "3") == [
+        {"op": "test", "path": "/metadata/uid", "value": "u0"},
+        {"op": "add", "path": "/metadata/annotations/quartermaster.dev~1planned", "value": "3"},
+    ]

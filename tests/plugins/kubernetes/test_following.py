@@ -45,9 +45,9 @@ QUICK: dict[str, Any] = {
 @contextmanager
 def following(cluster: Cluster, optimiser: Any = None, *, hard: bool = False, mode: Mode = Mode.enforce, **more: Any) -> Iterator[Follower]:
     """A follower in a thread, and a scheduler beside it."""
-    gates = cluster.gates(hard=hard, mends=mode is Mode.enforce, limit_s=2.0)
-    follower = Follower(gates, optimiser or Greedy(), PluginSettings(mode=mode, **QUICK | more))
     stop = threading.Event()
+    gates = cluster.gates(hard=hard, mends=mode is Mode.enforce, limit_s=2.0, stopping=stop.is_set)
+    follower = Follower(gates, optimiser or Greedy(), PluginSettings(mode=mode, **QUICK | more))
     thread = threading.Thread(target=follower.run, args=(stop,), daemon=True)
     cluster.scheduler.start()
     thread.start()

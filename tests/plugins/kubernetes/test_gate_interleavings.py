@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,11 +17,26 @@ from tests.plugins.kubernetes.manifests_made import gang, job, node, pod
 from tests.plugins.kubernetes.stub_store import StatusError, Store
 from tests.plugins.quiet import quiet
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
 __all__ = ["quiet"]
 
 HOST = "kubernetes.io/hostname"
 SIZE = 4
 CASES = 250  # of each of four settings: 1,000 in all
+
+
+class Inline:
+    """Stands in for a pool of threads: one after another, so that a seed is one case."""
+
+    @staticmethod
+    def map(function: Callable[[Any], Any], things: Iterable[Any]) -> Iterator[Any]:
+        return iter([function(one) for one in things])
+
+    @staticmethod
+    def shutdown() -> None:
+        pass
 
 
 class World:
@@ -47,8 +62,7 @@ class World:
             monotonic=lambda: self.now,
             sleep=self.sleep,
         )
-        self.gates._releasing._pool._max_workers = 1  # noqa: SLF001  (one after another, so that a seed is one case)
-        self.gates._pool._max_workers = 1  # noqa: SLF001
+        self.gates._releasing._pool = self.gates._pool = Inline()  # type: ignore[assignment]  # noqa: SLF001
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from service.plugins.kubernetes.metrics import AdapterMetrics
 from service.plugins.orders import Wait
 from service.plugins.scheduler import SchedulerError
 from tests.plugins.kubernetes.conftest import Cluster, order_for, until
@@ -229,7 +231,7 @@ def test_what_we_nominated_before_is_overwritten_and_what_another_did_is_not(clu
     ours = {"status": {"nominatedNodeName": "n2"}, "metadata": {"annotations": {"quartermaster.dev/nominated": "n2"}}}
     cluster.stub.store.patch("pods", "team", "big-0", merge, ours, sub="status")
     cluster.stub.store.patch("pods", "team", "big-1", merge, {"status": {"nominatedNodeName": "n2"}}, sub="status")
-    until(lambda: gates.snapshot() and gates.commit([order_for(gates.snapshot(), "team/job/big", "n0", "n0")])[0].outcome == "done")
+    until(lambda: gates.commit([order_for(gates.snapshot(), "team/job/big", "n0", "n0")])[0].outcome == "done")
     assert nominations(cluster) == ["n0", "n2"]
     assert not cluster.gated()
 
@@ -291,7 +293,7 @@ def test_waits_become_events_once(cluster: Cluster) -> None:
 def test_a_server_that_is_away_is_told_and_old_news_is_not_believed(cluster: Cluster) -> None:
     cluster.add_nodes(1)
     cluster.stub.store.create("pods", pod("train"), "team")
-    gates = cluster.gates(stale_s=0.3)
+    gates = cluster.gates(stale_s=0.3, limit_s=0.5)
     order = order_for(gates.snapshot(), "team/pod/train", "n0")
     cluster.stub.end()
     (answer,) = gates.commit([order])
@@ -325,3 +327,8 @@ def test_malformed_pods_do_not_stop_the_rest_and_are_released(cluster: Cluster) 
     assert any("team/bad" in warning for warning in seen.warnings)
     assert any("galaxy" in warning for warning in seen.warnings)
     assert cluster.gated() == {"good"}
+    registry = CollectorRegistry()
+    registry.register(AdapterMetrics(gates))
+    assert registry.get_sample_value("quartermaster_kubernetes_unreadable_released_total") == 2
+    assert registry.get_sample_value("quartermaster_kubernetes_lists_total", {"kind": "Pod"}) == 1
+    assert registry.get_sample_value("quartermaster_kubernetes_silent_seconds", {"kind": "Pod"}) == 0

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,7 @@ def test_the_check_complains(spoil: Any, complaint: str) -> None:
 # ---------------------------------------------------------------- kustomize
 
 
+@cache
 def kustomized(overlay: str) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
@@ -175,7 +177,7 @@ def the(kind: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "kustomization.yaml"], ids=lambda path: path.parent.name)
 def test_a_kustomization_names_what_is_there(path: Path) -> None:
     (kustomization,) = documents(path)
-    named = [*kustomization.get("resources", []), *(patch["path"] for patch in kustomization.get("patches", []))]
+    named = [*kustomization.get("resources", []), *(patch["path"] for patch in kustomization.get("patches", []) if "path" in patch)]
     named += [name for one in kustomization.get("configMapGenerator", []) for name in one["files"]]
     assert named
     for name in named:
@@ -246,6 +248,10 @@ READ_AS_ONE_MIGHT = {("", "nodes", "get")}  # whoever may list nodes sees as muc
 
 def granted() -> set[Right]:
     (role,) = (one for kind, one in kinds(FOLDER / "base" / "rbac.yaml") if kind == "ClusterRole")
+    return rights(role)
+
+
+def rights(role: dict[str, Any]) -> set[Right]:
     return {right for rule in role["rules"] for right in product(rule["apiGroups"], rule["resources"], rule["verbs"])}
 
 
@@ -296,6 +302,13 @@ def test_a_recorded_run_asks_for_what_is_granted_and_for_nothing_else(cluster: C
     assert asked <= granted()
     used = {(group, resource) for group, resource, _ in asked}
     assert used == {(group, resource) for group, resource, _ in granted()}
+
+
+def test_the_extender_is_granted_less() -> None:
+    role = the("ClusterRole", kustomized("extender"))
+    assert granted() - rights(role) == {("", "pods/status", "patch"), ("", "pods", "get"), ("", "nodes", "get")}
+    assert rights(role) < granted()
+    assert rights(the("ClusterRole", kustomized("gates"))) == granted()
 
 
 def test_nothing_is_granted_that_could_do_harm() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 
 from tests.plugins.kubernetes.conftest import Cluster
 from tests.plugins.kubernetes.manifests_made import GATE, node, pod
@@ -112,19 +110,18 @@ def test_dry_runs_check_and_change_nothing(cluster: Cluster) -> None:
 def test_the_official_client_reads_and_watches_it(cluster: Cluster) -> None:
     cluster.add_nodes(2)
     cluster.add_gang("big", 2)
-    found: Any = client.Configuration()
-    untyped: Any = config
-    untyped.load_kube_config(str(cluster.stub.kubeconfig(cluster.folder)), client_configuration=found)
+    client = pytest.importorskip("kubernetes.client")
+    config = pytest.importorskip("kubernetes.config")
+    watch = pytest.importorskip("kubernetes.watch")
+    found = client.Configuration()
+    config.load_kube_config(str(cluster.stub.kubeconfig(cluster.folder)), client_configuration=found)
     with client.ApiClient(found) as api:
-        core: Any = client.CoreV1Api(api)
+        core = client.CoreV1Api(api)
         assert {one.metadata.name for one in core.list_node().items} == {"n0", "n1"}
         pods = core.list_pod_for_all_namespaces(field_selector="status.phase=Pending")
         assert {one.spec.scheduling_gates[0].name for one in pods.items} == {GATE}
-        with pytest.raises(ApiException) as refused:
+        with pytest.raises(client.exceptions.ApiException) as refused:
             core.read_namespaced_pod("none", "team")
         assert refused.value.status == 404
-        from kubernetes import watch
-
-        watching: Any = watch
-        events = watching.Watch().stream(core.list_node, resource_version="100", timeout_seconds=1)
+        events = watch.Watch().stream(core.list_node, resource_version="100", timeout_seconds=1)
         assert {(event["type"], event["object"].metadata.name) for event in events} == {("ADDED", "n0"), ("ADDED", "n1")}

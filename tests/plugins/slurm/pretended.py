@@ -118,7 +118,7 @@ class PretendedSlurm:
 
     def _one(self, change: Change) -> Told:
         self.told.append(change)
-        job = self.jobs.get(change.job)
+        job = self.jobs.get(change.job) or self.jobs.get(change.job.partition("_")[0])  # a task that is not split off yet
         if job is None or job["job_state"] == "CANCELLED":
             found = Told(ok=False, detail="Invalid job id specified for job")
         elif change.pin is not None and job["job_state"] != "PENDING":

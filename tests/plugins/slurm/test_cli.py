@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.cli.errors import BadInputError
+from service.cli.slurm_shadow import ShadowReport
+from service.plugins.follower import Round
+from service.plugins.gains import Gains, Missed
 from service.plugins.heartbeat import Heart
+from service.plugins.orders import Wait
 from service.plugins.slurm import running
 from service.plugins.slurm.files import load
 from service.plugins.slurm.reading import OptIn
@@ -59,9 +64,11 @@ def test_a_snapshot_is_saved_for_the_importer(programs: Path) -> None:
 def test_status_tells_what_is_free_held_and_left() -> None:
     told = run("status")
     assert told.splitlines()[0] == "2 of 24 GPUs free on 6 nodes; not ready: gpu6"
-    assert "left to Slurm, its user names the nodes (-w)" in told
+    assert "left to Slurm, and held: a follower or the watchdog lets it go; its user names the nodes (-w)" in told
+    assert not [line for line in told.splitlines() if "note: left to Slurm" in line], "each is told once"
+    assert "`quartermaster slurm release` lets them all go now" in told.splitlines()[-1]
     assert "released, about to start on gpu1" in told
-    assert "never ran here" in told
+    assert "has left no sign of life here" in told
     (running.state_folder()).mkdir(parents=True)
     Heart(running.state_folder() / running.STAMP).beat()
     found = json.loads(run("status", "--json"))
@@ -70,6 +77,46 @@ def test_status_tells_what_is_free_held_and_left() -> None:
     assert found["pinned"] == {"24": ["gpu1"]}
     Heart(running.state_folder() / running.STAMP).beat(ended=True)
     assert "has ended" in run("status")
+
+
+def test_release_lets_everything_go_at_once(programs: Path) -> None:
+    """The scontrol of this test never answers: each job's fate is looked up, and they are held still."""
+    assert "nothing was held" in run("release", "--timeout", "1") or (programs / "told").exists()
+    lines = (programs / "told").read_text().splitlines()
+    assert [line for line in lines if line.startswith("release ")]
+    assert not [line for line in lines if line.startswith("uhold")]
+
+
+class Told:
+    """A round of shadow mode."""
+
+    def __init__(self, gains: Gains | None, *told: Wait) -> None:
+        self.gains, self.told = gains, told
+
+
+def test_shadow_tells_where_once_and_what_it_came_to(capsys: pytest.CaptureFixture[str]) -> None:
+    def gains(at: float, *nodes: str) -> Gains:
+        jobs = tuple(Missed(str(index), f"train ({index})", 4.0, 1, (node,), at) for index, node in enumerate(nodes))
+        return Gains(at, jobs, 4.0 * len(jobs), 0.1, None, at / 3600, f"sentence at {at:g}")
+
+    report = ShadowReport()
+    for at, nodes in [(0.0, ()), (10.0, ("gpu1",)), (20.0, ("gpu1",)), (7200.0, ("gpu2", "gpu3"))]:
+        report.note(cast("Round", Told(gains(at, *nodes), *([Wait("9", "", "waiting for 8 GPUs")] if at == 10.0 else []))))
+    report.note(cast("Round", Told(None)))
+    report.end()
+    assert capsys.readouterr().out.splitlines() == [
+        "sentence at 0",
+        "sentence at 10",
+        "  train (0): 4 GPUs on gpu1",
+        "  `quartermaster slurm run --mode enforce` would start them there; nothing was changed.",
+        "  9: waiting for 8 GPUs",
+        "sentence at 7200",
+        "  train (0): 4 GPUs on gpu2",
+        "  train (1): 4 GPUs on gpu3",
+        "In 2.0 h, 2 jobs waited beside enough room at one time or another; 2 GPU hours were idle meanwhile that the plan would have used.",
+    ]
+    ShadowReport().end()
+    assert not capsys.readouterr().out
 
 
 def test_shadow_reports_what_would_start_and_tells_slurm_nothing(programs: Path) -> None:

@@ -16,6 +16,7 @@ from service.plugins.slurm.commands import Commands, Scontrol
 
 PRETENDS = f"""#!{sys.executable} -S
 import os, sys, time
+sys.stderr.write("scontrol: error: Ignoring obsolete FastSchedule=1 option. Please remove from your configuration.\\n")
 for line in sys.stdin:
     first, _, rest = line.strip().partition(" ")
     print("scontrol: " + line, end="", flush=True)
@@ -25,6 +26,8 @@ for line in sys.stdin:
         time.sleep(600)
     elif first == "release" and rest == "15":
         sys.stderr.write("Invalid job id specified for job 15\\nslurm_suspend error: Invalid job id specified\\n")
+    elif first == "release" and rest == "17":
+        sys.stderr.write("scontrol: warning: this option will go\\nscontrol: debug:  auth plugin loaded\\n")
     elif first == "release" and rest == "16":
         sys.stderr.write("scontrol: error: " + "x" * 100_000 + "\\n")
     elif first not in ("release", "update", "uhold"):
@@ -67,6 +70,22 @@ def test_each_line_has_its_own_answer(scontrol: Scontrol) -> None:
     assert "bogus" in told[3].detail
     assert scontrol.run([f"release {at}" for at in range(100, 700)]) == (Told(ok=True),) * 600
     assert scontrol.starts == 1
+
+
+def test_what_it_says_at_its_start_and_warnings_are_no_refusals(scontrol: Scontrol) -> None:
+    assert scontrol.run(["release 1", "release 17", "release 15"])[:2] == (Told(ok=True), Told(ok=True))
+
+
+def test_what_users_set_for_themselves_does_not_decide_what_is_seen(
+    path: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    program(tmp_path, "squeue", "env")
+    seen = Commands(path).glance().decode()
+    assert "SQUEUE_PARTITION" not in seen
+    assert "SLURM_TIME_FORMAT" not in seen
+    assert "SLURM_BITSTR_LEN=0" in seen
 
 
 def test_a_long_complaint_and_long_lines_do_not_block(scontrol: Scontrol) -> None:

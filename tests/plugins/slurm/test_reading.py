@@ -177,6 +177,14 @@ def test_what_waiting_jobs_ask_of_each_node(found: Read, name: str, nodes: int, 
     assert seen.one_worker_per_node
 
 
+@pytest.mark.parametrize(
+    ("told", "seconds"), [(30, 1800.0), ({"set": True, "infinite": False, "number": 5}, 300.0), (None, None), (525_600, None), (0, None)]
+)
+def test_a_waiting_job_tells_how_long_it_may_run(files: SlurmFiles, told: object, seconds: float | None) -> None:
+    (waiting,) = [one["name"] for one in files.jobs["jobs"] if one["job_state"] == "PENDING" and one["name"] in NAMES][:1]
+    assert job(read(edited(files, waiting, time_limit=told)), waiting).time_limit_s == seconds
+
+
 def test_constraints_exclusions_and_types_are_kept(found: Read) -> None:
     seen = job(found, "held")
     assert sorted(seen.nodes_allowed or ()) == ["gpu2", "gpu3", "gpu4"]
@@ -333,6 +341,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["set", "infinite", "number", "a"]), inner, max_size=3),
     max_leaves=4,
 )
+
+
+def test_gpus_of_a_job_that_are_told_in_another_form_are_taken_for_not_told() -> None:
+    files = load(MIXED)
+    jobs = copy.deepcopy(dict(files.jobs))
+    for record in jobs["jobs"]:
+        record["gres_detail"] = {"a": None}
+    assert len(read(dataclasses.replace(files, jobs=jobs)).snapshot.jobs) > 0
 
 
 @settings(max_examples=100)
