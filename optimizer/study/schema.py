@@ -40,6 +40,8 @@ class Range(Document):
     def _ascending(self) -> Self:
         if not self.least < self.most:
             raise ValueError(f"least {self.least:g} is not below most {self.most:g}")
+        if not math.isfinite(self.most - self.least):
+            raise ValueError(f"from {self.least:g} to {self.most:g} is too far to count; give ends nearer to each other")
         if self.whole and not (self.least.is_integer() and self.most.is_integer()):
             raise ValueError(f"least {self.least:g} and most {self.most:g} of a range of whole numbers must be whole")
         return self

@@ -71,7 +71,8 @@ class StudyShown(Shown):
     conclusions: ConclusionsShown | None = Field(description="Once every run has ended; null before, and in lists.")
     asks: list[dict[str, Any]] | None = Field(
         description="The asks that are answered so far, each with its answer, a sentence and, where there is none, the reason as "
-        "failure; all once every run has ended. Null for a study without asks, and in lists."
+        "failure; all once every run has ended. `open` is true of one that a cancel or the deadline cut short: the same study sent again "
+        "goes on with it. Null for a study without asks, and in lists."
     )
     links: dict[str, str]
 

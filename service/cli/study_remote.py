@@ -7,7 +7,7 @@ import json
 import threading
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from optimizer.study.executors.engine import Done
 from optimizer.study.rows import Row, scenario_key
 from optimizer.study.run import StudyProgress, Table, limits_of
 from optimizer.study.schema import Base
+from optimizer.study.store import product_version
 from service.cli.errors import INTERRUPTED, BadInputError
 from service.cli.output import complain
 from service.cli.stopping import soft_stop
@@ -25,6 +26,7 @@ from service.studies.shelf import Shelf, ShelfError
 from service.studies.whole import Whole, keep_asks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from models.contract import Kind
@@ -73,17 +75,24 @@ def solved_there(service: Remote, found: ReadStudy, folder: Path, *, resume: boo
 
 
 def _sent(client: Client, found: ReadStudy, *, again: bool) -> tuple[Study, StudyView]:
-    """The study as the service has it: the one of the same content that runs or has ended, unless it was cancelled, else a new one."""
+    """The study as the service has it: the one of the same content that runs or has ended, unless it was cut short, else a new one."""
     problem = client.add_problem(found.kind.name, found.base).id
     document = found.study.model_copy(update={"base": Base(problem_id=problem)})
-    key = hashlib.sha256(document.model_dump_json(exclude_unset=True).encode()).hexdigest()
+    said = f"{product_version()} {document.model_dump_json(exclude_unset=True)}"  # another version has other answers
+    key = hashlib.sha256(said.encode()).hexdigest()
     for _ in range(MOST_SENT):
         made = client.study(document, idempotency_key=f"study-{key}")
         view = made.show()
-        if view.state not in ("cancelling", "cancelled") and not (again and view.ended and view.counts["failed"]):
+        cut = view.state in ("cancelling", "cancelled") or (view.ended and any(map(_is_open, view.asks or ())))
+        if not cut and not (again and view.ended and view.counts["failed"]):
             return made, view
         key = hashlib.sha256(f"{key} {made.id}".encode()).hexdigest()
     raise BadInputError(f"{client.base_url}: this study was cancelled {MOST_SENT:,} times; change its name")
+
+
+def _is_open(ask: Mapping[str, Any]) -> bool:
+    """Whether the same study sent again goes on with this ask."""
+    return bool(ask.get("open"))
 
 
 def followed(made: Study, view: StudyView, shown: Watch, cancel: threading.Event) -> StudyView:
@@ -123,8 +132,8 @@ def _fetched(client: Client, found: ReadStudy, shelf: Shelf, table: StudyTableVi
     complaints = list(shelf.complaints)
     if any(row is not None and row.key != key for row, key in zip(mine, keys, strict=True)):
         complaints.append("the service has another version or other limits: `study show` does not know its answers")
-    asks = tuple(view.asks or ())
-    if found.study.asks and (view.state == "cancelled" or len(asks) < len(found.study.asks)):
+    asks = tuple(one for one in view.asks or () if not _is_open(one))
+    if len(asks) < len(found.study.asks):
         complaints.append("the asks of the study are not all answered; the same command goes on with them")
     elif found.study.asks:
         keep_asks(shelf, found.study, asks)

@@ -35,14 +35,15 @@ class AsksAssignment(Assignment):
     """As ``Assignment``, of a run that answers asks."""
 
     _asks: AsksMaterial
-    _done: dict[int, bytes]  # answers by the number of their ask, also one that was cut short
+    _done: dict[int, bytes]  # answers by the number of their ask
+    _cut: set[int]  # which of them were cut short
 
     # ------------------------------------------------------------ what the child gets and says
 
     def _read(self) -> None:
         run = self.claim.run
         self._asks = self._database.read(lambda connection: studies.asks_material(connection, run))
-        self._done = dict(self._asks.done)
+        self._done, self._cut = dict(self._asks.done), set()
 
     def _task(self, _warm_start: bytes | None) -> tuple[str, dict[str, Any]]:
         asks = self._asks
@@ -64,7 +65,10 @@ class AsksAssignment(Assignment):
                 number = told["number"]
                 self._done[number] = told["body"]
                 kept = (f"{studies.ASK}{number}", told["body"]) if told["whole"] else None
-                note = Note("message", {"text": f"ask {number + 1} is answered"}, now, asked=kept)
+                if kept is None:
+                    self._cut.add(number)
+                how = "is answered" if kept is not None else "was cut short"
+                note = Note("message", {"text": f"ask {number + 1} {how}"}, now, asked=kept)
         with self._lock:
             self._notes.append(note)
         self._scribe()
@@ -77,18 +81,16 @@ class AsksAssignment(Assignment):
 
     def _concluded(self, stop_reason: str, failure: str | None) -> Answer:
         mode = self.claim.run.cancel_mode
-        if mode is CancelMode.discard:
-            return self._discarded()
-        return self._told("cancelled" if mode is not None and failure is None else stop_reason, failure)
+        return self._told("cancelled" if mode is not None and (failure is None or mode is CancelMode.discard) else stop_reason, failure)
+
+    def _discarded(self) -> Answer:
+        """There is no plan to discard: what is solved is true, and spares the next run of the same asks the time."""
+        return self._told("cancelled", None)
 
     def _told(self, stop_reason: str, failure: str | None) -> Answer:
         """The answer of the run: those of its asks, and why the others have none."""
-        asks = json.loads(self._asks.document)["asks"]
         why = sentence(failure) if failure is not None else WHY.get(stop_reason, "")
-        told = [
-            json.loads(self._done[number]) if number in self._done else ask | {"answer": None, "sentence": "", "failure": why}
-            for number, ask in enumerate(asks)
-        ]
+        told = studies.asks_told(self._asks.document, self._done, why, goes_on=stop_reason in ("deadline", "cancelled"), cut=self._cut)
         state = {"gap": State.succeeded, "cancelled": State.cancelled}.get(stop_reason, State.failed)
         answered = sum(one["answer"] is not None for one in told)
         return Answer(
@@ -96,7 +98,7 @@ class AsksAssignment(Assignment):
             None,
             stop_reason,
             seconds=self._seconds(),
-            message=f"{answered} of {len(asks)} asks of {self._asks.study_id} are answered",
+            message=f"{answered} of {len(told)} asks of {self._asks.study_id} are answered",
             failure=failure,
             parts={"asks": json.dumps({"asks": told}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()},
         )

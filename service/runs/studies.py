@@ -13,7 +13,7 @@ import zlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from service.errors import Conflict, NotFound
 from service.runs import statements, store
@@ -22,7 +22,7 @@ from service.runs.states import TERMINAL, CancelMode, State, Task
 from service.runs.tables import answers, asked, incumbents, run_events, runs, studies, study_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, RowMapping
 
@@ -242,7 +242,7 @@ def _answer(row: RowMapping, parts: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def asks_of(connection: Connection, study: StoredStudy) -> Asks | None:
-    """What its asks have come to; None for a study without."""
+    """What its asks have come to, all of them once their run has ended; None for a study without."""
     mine = (study_runs.c.study == study.position) & (runs.c.task == Task.asks)
     row = connection.execute(select(runs).join(study_runs, study_runs.c.position == runs.c.position).where(mine)).mappings().first()
     if row is None:
@@ -251,14 +251,30 @@ def asks_of(connection: Connection, study: StoredStudy) -> Asks | None:
     whole = store.part_of(connection, run, "asks") if run.is_terminal else None
     if whole is not None:
         return Asks(run.id, tuple(json.loads(whole)["asks"]))
-    done = _done(_asked_by(connection, [run.position]))
-    return Asks(run.id, tuple(json.loads(done[number]) for number in sorted(done)))
+    done = _done(_asked_by(connection, asked.c.position == run.position))
+    if not run.is_terminal:
+        return Asks(run.id, tuple(json.loads(done[number]) for number in sorted(done)))
+    document, _ = texts_of(connection, study)  # cancelled while it waited, or lost too often: nobody was there to put it together
+    why = run.failure or run.message or "it was not asked"
+    return Asks(run.id, tuple(asks_told(document, done, why, goes_on=run.state is State.cancelled)))
+
+
+def asks_told(document: bytes, done: Mapping[int, bytes], why: str, *, goes_on: bool, cut: Collection[int] = ()) -> list[dict[str, Any]]:
+    """Every ask of a study as a client sees it: its answer where it is ``done``, else ``why`` it has none.
+
+    ``goes_on``: the same study sent again goes on with those that are not done, or were ``cut`` short; they say that they are ``open``.
+    """
+    told = []
+    for number, ask in enumerate(json.loads(document)["asks"]):
+        one = json.loads(done[number]) if number in done else ask | {"answer": None, "sentence": "", "failure": why}
+        told.append(one | {"open": True} if goes_on and (number in cut or number not in done) else one)
+    return told
 
 
 def asks_material(connection: Connection, run: Run) -> AsksMaterial:
     """What the work on the asks of a study begins with; for ``Database.read``. Raises NotFound.
 
-    An earlier run of the same asks that did not come to an end has left what it solved.
+    Another run of the same asks has left what it solved, or has come to an end since this one was accepted.
     """
     its_study = select(study_runs.c.study).where(study_runs.c.position == run.position)
     row = connection.execute(select(studies.c.position, studies.c.id, studies.c.document).where(studies.c.position.in_(its_study))).first()
@@ -266,20 +282,28 @@ def asks_material(connection: Connection, run: Run) -> AsksMaterial:
         raise NotFound(f"there is no study of run '{run.id}'", code="study_not_found")
     this = runs.alias()
     key = select(this.c.cache_key).where(this.c.position == run.position).scalar_subquery()
-    same = select(runs.c.position).where((runs.c.tenant == run.tenant) & (runs.c.cache_key == key))
-    found = _asked_by(connection, [*connection.execute(same).scalars().all(), run.position])
+    is_same = (runs.c.tenant == run.tenant) & (runs.c.cache_key == key)
+    found = _asked_by(connection, or_(asked.c.position == run.position, asked.c.position.in_(select(runs.c.position).where(is_same))))
     return AsksMaterial(
         row.id,
         zlib.decompress(row.document),
         store.problem_of(connection, run.tenant, run.problem_id).body,
         _answers_in(connection, row.position),
         {name: body for name, body in found.items() if not name.startswith(ASK)},
-        _done(found),
+        _done(found) | _answered_before(connection, is_same),
     )
 
 
-def _asked_by(connection: Connection, positions: Sequence[int]) -> dict[str, bytes]:
-    rows = connection.execute(select(asked).where(asked.c.position.in_(positions)).order_by(asked.c.position)).mappings()
+def _answered_before(connection: Connection, is_same: Any) -> dict[int, bytes]:  # noqa: ANN401  (SQLAlchemy's expression)
+    """The answers of a run of the same asks that has succeeded, by number."""
+    ended = select(runs).where(is_same & (runs.c.state == State.succeeded)).order_by(runs.c.position.desc()).limit(1)
+    row = connection.execute(ended).mappings().first()
+    whole = None if row is None else store.part_of(connection, Run.of(row), "asks")
+    return {} if whole is None else {number: json.dumps(one).encode() for number, one in enumerate(json.loads(whole)["asks"])}
+
+
+def _asked_by(connection: Connection, where: Any) -> dict[str, bytes]:  # noqa: ANN401  (SQLAlchemy's expression)
+    rows = connection.execute(select(asked).where(where).order_by(asked.c.position)).mappings()
     return {row["key"]: unpacked(row["body"], row["packed"]) for row in rows}
 
 

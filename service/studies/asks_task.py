@@ -14,6 +14,7 @@ from optimizer.study.rows import Row
 from optimizer.study.run import Answerer
 from optimizer.study.schema import Study
 from optimizer.study.store import Memory
+from service.studies.near import Near
 from service.studies.served import row_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def answer(payload: dict[str, Any], send: Send, cancel: threading.Event) -> dict
     """
     with collection_paused():
         study = Study.model_validate_json(payload["study"])
-        base = kind_named(payload["kind"]).problem.model_validate_json(payload["problem"])
+        near = Near.to(kind_named(payload["kind"]), payload["problem"])
+        near.solver = None  # the asks have their own: two would take the memory of two
+        base = near.base
         kept = Kept(payload, send)
     send({"type": "read"})
     left = [number for number in range(len(study.asks)) if number not in payload["done"]]

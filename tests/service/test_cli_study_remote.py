@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -126,6 +127,44 @@ def test_ctrl_c_cancels_and_the_same_again_goes_on(service: Live, tmp_path: Path
     assert "known before" in second.output
     assert all(line["outcome"] == "optimal" for line in rows(out))
     assert cancels
+
+
+def test_asks_that_were_cut_short_are_gone_on_with_by_the_same_command(
+    service: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of the asks is cancelled alone: the study has ended, and sending it again must not find the same end for ever."""
+    values = [float(value) for value in range(1, 41)]
+    file = put(tmp_path, STUDY | {"name": "asking", "axes": [AXIS | {"values": values}], "asks": ASKS})
+    followed = study_remote.followed
+
+    def alone(made: Any, view: Any, shown: Any, cancel: threading.Event) -> Any:
+        with Client(service.url) as client:
+            link = httpx.get(f"{service.url}/v1/studies/{made.id}").json()["links"]["asks"]
+            client.cancel(link.rpartition("/")[2])
+        return followed(made, view, shown, cancel)
+
+    monkeypatch.setattr(study_remote, "followed", alone)
+    first = run(file, "--server", service.url, "--out", tmp_path / "out")
+    monkeypatch.undo()
+    assert first.exit_code == 4, first.output
+    assert "the same command goes on with them" in first.output
+    assert not (tmp_path / "out" / "asks.json").exists()
+    second = run(file, "--server", service.url, "--out", tmp_path / "out")
+    assert second.exit_code == 0, second.output
+    assert len(json.loads((tmp_path / "out" / "asks.json").read_text())["asks"]) == 2
+    before = studies(service)
+    assert run(file, "--server", service.url, "--out", tmp_path / "three").exit_code == 0
+    assert studies(service) == before
+
+
+def test_another_version_is_another_study(service: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade the answers of the version before are not handed out for ever."""
+    file = put(tmp_path, STUDY | {"name": "upgraded"})
+    assert run(file, "--server", service.url, "--out", tmp_path / "one").exit_code == 0
+    before = studies(service)
+    monkeypatch.setattr(study_remote, "product_version", lambda: "another")
+    assert run(file, "--server", service.url, "--out", tmp_path / "two").exit_code == 0
+    assert studies(service) == before + 1
 
 
 @pytest.mark.parametrize("option", [("--engine", "here"), ("--workers", "2"), ("--address", "127.0.0.1:1")])

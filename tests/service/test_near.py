@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,13 @@ from models.catalogue import kind
 from models.contract import ContradictionError
 from optimizer.limits import Limits
 from optimizer.study.rows import Change
+from optimizer.study.scenarios.changes import applied
 from service import tasks
 from service.runs import derived
+from service.studies import asks_task
 from service.studies.near import Near
 from tests.optimizer.study.small import UPPER, base
+from tests.service.api.study_documents import document
 from tests.service.small_cluster import cluster
 
 LIMITS: dict[str, Any] = {"time_limit_s": 20.0, "gap": 1e-4, "seed": 0, "threads": 1, "memory_gib": None}
@@ -96,3 +100,64 @@ def test_after_a_raise_the_solver_is_another() -> None:
     with pytest.raises((ContradictionError, ValueError)):
         Near.to(kind("program"), b"{}")
     assert Near.held is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hot_answer_is_certified_as_a_cold_one(seed: int) -> None:
+    """In any order: the plan passes the independent check, and neither bound is beaten by the other plan."""
+    problem = cluster()
+    text = problem.model_dump_json().encode()
+    order = [1, 2, 3, 5, 8]
+    random.Random(seed).shuffle(order)
+    for gpus in order:
+        changes = (Change("set", "/nodes/0/gpus", gpus),)
+        changed = applied(problem, changes)
+        hot, _ = solve(text, "placement", *changes)
+        Near.held, kept = None, Near.held
+        cold, _ = solve(text, "placement", *changes)
+        Near.held = kept
+        for one in (hot, cold):
+            plan = kind("placement").plan.model_validate_json(one["parts"]["plan"])
+            verdict = kind("placement").verify(changed, plan)
+            goals = json.loads(one["parts"]["certificate"])["goals"]
+            assert verdict.ok
+            assert [goal["objective"] for goal in goals] == pytest.approx([verdict.objectives[goal["name"]] for goal in goals])
+        objective, bound = hot["figures"]["objective"], hot["figures"]["bound"]
+        slack = 1e-6 * max(1.0, abs(bound))
+        assert cold["figures"]["objective"] <= bound + slack
+        assert objective <= cold["figures"]["bound"] + slack
+
+
+def test_a_hot_run_keeps_to_its_own_time_limit_and_gap() -> None:
+    """The solver was made for a run with much time: the next one has its own limits."""
+    text = base().model_dump_json().encode()
+    solve(text, "program", Change("set", UPPER, 3.0))
+    held = Near.held
+    assert held is not None
+    assert held.solver is not None
+    seen: list[Limits] = []
+    inner = held.solver.solve
+
+    def watched(problem: Any, **given: Any) -> Any:
+        seen.append(given["limits"])
+        return inner(problem, **given)
+
+    held.solver.solve = watched  # type: ignore[method-assign]
+    payload = {"kind": "program", "problem": text, "warm_start": None, "changes": derived.written([Change("set", UPPER, 4.0)])}
+    tasks.solve(payload | {"limits": LIMITS | {"time_limit_s": 0.5, "gap": 0.01, "seed": 7}}, lambda _told: None, threading.Event())
+    assert [(one.gap, one.seed, one.time_limit_s <= 0.5) for one in seen] == [(0.01, 7, True)]
+
+
+def test_asks_use_the_base_that_is_held_and_let_its_solver_go() -> None:
+    """Two bases and two solvers of one large problem in one child would take twice the memory that the run may use."""
+    text = base().model_dump_json().encode()
+    solve(text, "program", Change("set", UPPER, 3.0))
+    held = Near.held
+    assert held is not None
+    body = document(base={"problem_id": "prob_base"}, asks=[{"ask": "sweep", "axis": "most"}])
+    payload = {"kind": "program", "problem": text, "study": json.dumps(body).encode(), "answers": [], "rows": {}, "done": []}
+    told: list[dict[str, Any]] = []
+    assert asks_task.answer(payload, told.append, threading.Event()) == {"left": 0}
+    assert told[-1]["whole"]
+    assert Near.held is held
+    assert held.solver is None

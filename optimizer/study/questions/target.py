@@ -61,10 +61,10 @@ class Ladder:
         """Numbers from ``least`` to ``most`` that are at most ``tolerance`` apart. Raises ValueError for an empty range."""
         if not (least < most and tolerance > 0.0 and math.isfinite(most - least)):
             raise ValueError(f"a range needs least ({least:g}) below most ({most:g}), and a tolerance above 0, not {tolerance:g}")
-        steps = math.ceil((most - least) / tolerance - SLACK)
+        steps = (most - least) / tolerance - SLACK
         if steps > MOST_STEPS:
-            raise ValueError(f"the tolerance {tolerance:g} cuts the range into {steps:,} steps: give a coarser one")
-        return cls(least, most, max(steps, 1) + 1)
+            raise ValueError(f"the tolerance {tolerance:g} cuts the range into more than {MOST_STEPS:,} steps: give a coarser one")
+        return cls(least, most, max(math.ceil(steps), 1) + 1)
 
     @classmethod
     def listed(cls, values: Iterable[float]) -> Ladder:

@@ -120,6 +120,7 @@ def test_an_object_with_a_label_is_a_labelled_value() -> None:
         ),
         (raw({"name": "a", "values": [1], "edits": [{**SET, "pick": {}}]}), "/axes/0/edits/0/pick", "exactly one of count"),
         (raw({**RANGE, "range": {"least": 2, "most": 1}}), "/axes/0/range", "not below"),
+        (raw({**RANGE, "range": {"least": -1e308, "most": 1e308}}), "/axes/0/range", "too far to count"),
         (raw({**RANGE, "range": {"least": 0.5, "most": 3, "whole": True}}), "/axes/0/range", "must be whole"),
         (raw({**GROWTH, "draw": {"distribution": "normal", "mean": 1}}), "/axes/0/draw", "needs deviation"),
         (raw({**GROWTH, "edits": [{"at": "/n/[id=$value]/x", "to": 1}]}), "/axes/0/edits/0/at", "random number cannot be part"),

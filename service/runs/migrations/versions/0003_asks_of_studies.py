@@ -28,6 +28,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back; runs that answer asks go with what they have come to."""
     op.drop_table("asked")
+    op.execute("DELETE FROM answers WHERE part = 'asks'")
     op.execute("DELETE FROM study_runs WHERE EXISTS (SELECT 1 FROM runs r WHERE r.position = study_runs.position AND r.task <> 'solve')")
     op.execute("DELETE FROM runs WHERE task <> 'solve'")
     op.drop_column("runs", "task")

@@ -158,6 +158,7 @@ def test_ladders() -> None:
         lambda: Ladder.whole(0.2, 0.8),
         lambda: Ladder.ranged(1.0, 1.0, 0.1),
         lambda: Ladder.ranged(0.0, 1e12, 1e-9),
+        lambda: Ladder.ranged(0.0, 1e12, 1e-320),
         lambda: Ladder.listed([]),
     ]
     for make in empty:
