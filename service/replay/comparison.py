@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from optimizer.study.conclusions.paired import student_interval
 from service.replay.measures import MEASURES, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from service.replay.replays import Replay
+    from collections.abc import Mapping, Sequence
 
 CONFIDENCE = 0.95
 Finding = Literal["better", "worse", "open", "same", "first", "unknown"]
@@ -48,7 +46,27 @@ class Compared:
         return asdict(self)
 
 
-def compared(replays: Sequence[Replay]) -> tuple[Compared, ...]:
+class Measured(Protocol):
+    """One trace, one policy, one seed, and the numbers that came out."""
+
+    @property
+    def trace(self) -> str:
+        """Its name."""
+
+    @property
+    def policy(self) -> str:
+        """Its name."""
+
+    @property
+    def seed(self) -> int:
+        """Of the case."""
+
+    @property
+    def measures(self) -> Mapping[str, float | None]:
+        """By name; None for what could not be measured."""
+
+
+def compared(replays: Sequence[Measured], measures: Sequence[Measure] = MEASURES) -> tuple[Compared, ...]:
     """Every measure of every policy of every trace, in the order of the replays; the first policy is the one compared with."""
     found = []
     for trace in dict.fromkeys(one.trace for one in replays):
@@ -57,15 +75,17 @@ def compared(replays: Sequence[Replay]) -> tuple[Compared, ...]:
         by_seed = {policy: {one.seed: one for one in own if one.policy == policy} for policy in policies}
         for policy in policies:
             found += [
-                _compared(trace, policy, measure, by_seed[policies[0]], by_seed[policy], policy == policies[0]) for measure in MEASURES
+                _compared(trace, policy, measure, by_seed[policies[0]], by_seed[policy], policy == policies[0]) for measure in measures
             ]
     return tuple(found)
 
 
-def pair(replays: Sequence[Replay], trace: str, measure: str, first: str, policy: str) -> Compared:
+def pair(
+    replays: Sequence[Measured], trace: str, measure: str, first: str, policy: str, measures: Sequence[Measure] = MEASURES
+) -> Compared:
     """One measure of a policy against any other, ``first``."""
     by_seed = {name: {one.seed: one for one in replays if one.trace == trace and one.policy == name} for name in (first, policy)}
-    found = next(one for one in MEASURES if one.name == measure)
+    found = next(one for one in measures if one.name == measure)
     return _compared(trace, policy, found, by_seed[first], by_seed[policy], first == policy)
 
 
@@ -73,8 +93,8 @@ def _compared(
     trace: str,
     policy: str,
     measure: Measure,
-    base: dict[int, Replay],
-    own: dict[int, Replay],
+    base: dict[int, Measured],
+    own: dict[int, Measured],
     is_first: bool,  # noqa: FBT001
 ) -> Compared:
     values = [value for one in own.values() if (value := one.measures[measure.name]) is not None]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from service.replay.filling import Fill
     from service.replay.replays import Replay
     from service.replay.whole import Whole
 
@@ -26,6 +27,12 @@ def replays_csv(replays: Sequence[Replay]) -> str:
     """A line for each trace, seed and policy."""
     lines = [[one.trace, one.policy, one.seed, one.jobs, f"{one.load:.6g}", *one.measures.values(), round(one.cpu_s, 3)] for one in replays]
     return _csv(["trace", "policy", "seed", "jobs", "offered_load", *(measure.name for measure in MEASURES), "cpu_s"], lines)
+
+
+def fills_csv(fills: Sequence[Fill]) -> str:
+    """A line for each trace, policy and seed."""
+    lines = [[one.trace, one.policy, one.seed, one.jobs, one.first_refused, *one.measures.values(), round(one.cpu_s, 3)] for one in fills]
+    return _csv(["trace", "policy", "seed", "jobs", "first_refused", "allocated_percent", "refused", "moves", "cpu_s"], lines)
 
 
 def comparison_csv(found: Sequence[Compared]) -> str:
@@ -76,6 +83,11 @@ def written(whole: Whole, folder: Path) -> list[tuple[str, str]]:
         "comparison": ("comparison.csv", comparison_csv(whole.compared)),
         "everything": ("replay.json", as_json(whole)),
     }
+    return saved(files, folder)
+
+
+def saved(files: Mapping[str, tuple[str, str]], folder: Path) -> list[tuple[str, str]]:
+    """Writes files, each (name, text), into an existing folder; what each is, and its path. Raises ReplayError."""
     try:
         for name, text in files.values():
             (folder / name).write_text(text, encoding="utf-8")

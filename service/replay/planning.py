@@ -1,10 +1,10 @@
 """Plans of the placement solver in the middle of a replay: who of the waiting jobs starts, and who moves for it.
 
-At the first event after every so many simulated seconds, running jobs and the oldest waiting ones become a ``repack`` problem of the
-kind ``placement``: as much value as possible placed with at most so many moves, then as few moves as possible. A job's value is 1 plus
-its waiting time over its estimated duration (at most 100). While the head has a reservation, only it and jobs that should end
-before it are offered, and a plan that moves anybody without starting the head is dropped. The solver works while the simulated clock
-stands still; ``seconds`` tells how long.
+At the first event after every so many simulated seconds (more of them after plans that changed nothing), running jobs and the oldest
+waiting ones become a ``repack`` problem of the kind ``placement``: as much value as possible placed with at most so many moves, then
+as few moves as possible. A job's value is 1 plus its waiting time over its estimated duration (at most 100). While the head has a
+reservation, only it and jobs that should end before it are offered, and a plan that moves anybody without starting the head is dropped.
+The solver works while the simulated clock stands still; ``seconds`` tells how long.
 
 A solver that stops by its time limit may stop elsewhere on another machine: then the same seed need not give the same replay. ``stopped``
 counts those plans.
@@ -32,11 +32,15 @@ LARGEST_VALUE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """How often plans are made, how many waiting jobs they look at, and how many jobs each may move."""
+    """How often plans are made, how many waiting jobs they look at, and how many jobs each may move.
+
+    After a plan that starts nobody the pause before the next is twice as long as the last, up to ``longest`` times ``every_s``.
+    """
 
     every_s: float = 1800.0
     most_jobs: int = 50
     most_moves: int = 5
+    longest: int = 16
 
 
 class Planner:
@@ -47,21 +51,25 @@ class Planner:
         self.plans = self.started = self.moved = self.stopped = 0
         self.seconds = 0.0
         self._next_s = 0.0
+        self._stretch = 1  # times ``every_s`` until the next plan
 
     def planned(self, simulation: Simulation) -> bool:
         """Make a plan where one is due and somebody waits, and carry it out; whether anything changed."""
         if simulation.now_s < self._next_s or not simulation.waiting.count:
             return False
-        self._next_s = simulation.now_s + self.cadence.every_s
         offered = self._offered(simulation)
         if not offered:
+            self._next_s = simulation.now_s + self.cadence.every_s
             return False
         begun = time.process_time()
         plan, ended = self.solve(problem_of(simulation, offered, self.cadence.most_moves))
         self.seconds += time.process_time() - begun
         self.plans += 1
         self.stopped += not ended
-        return plan is not None and self._carry_out(simulation, plan)
+        useful = plan is not None and self._carry_out(simulation, plan)
+        self._stretch = 1 if useful else min(2 * self._stretch, self.cadence.longest)
+        self._next_s = simulation.now_s + self.cadence.every_s * self._stretch
+        return useful
 
     def told(self) -> dict[str, float]:
         """What came of it, as plain numbers."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
 TIMES = ("creation_time", "scheduled_time", "deletion_time")
-POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", *TIMES)  # gpu_spec may follow; others are not read
+AMOUNTS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")  # gpu_spec may follow; others are not read
 
 
 def read_openb(path: Path, _reading: Reading) -> Trace:
@@ -28,11 +28,8 @@ def read_openb(path: Path, _reading: Reading) -> Trace:
     jobs: list[TraceJob] = []
     names: set[str] = set()
     pending = 0
-    for row in read_rows(path, POD_COLUMNS):
-        name = row.name("name")
-        if name in names:
-            raise row.error("name", f"the pod '{name}' is named twice; keep one of the lines")
-        names.add(name)
+    for row in read_rows(path, (*AMOUNTS, *TIMES)):
+        name = _new_name(row, names)
         if not row.text("scheduled_time"):
             pending += 1
             continue
@@ -42,6 +39,15 @@ def read_openb(path: Path, _reading: Reading) -> Trace:
         jobs.append(TraceJob(_request(row, name), created_s, deleted_s - scheduled_s))
     notes = [f"{pending:,} pods never ran and are left out"] if pending else []
     return ordered(str(path), jobs, notes)
+
+
+def read_openb_requests(path: Path) -> list[Request]:
+    """What every pod of a pod list asks for, whether it ever ran or not. Raises ReplayError."""
+    names: set[str] = set()
+    found = [_request(row, _new_name(row, names)) for row in read_rows(path, AMOUNTS)]
+    if not found:
+        raise ReplayError(f"{path}: lists no pod; give a pod list of the trace")
+    return found
 
 
 def read_openb_nodes(path: Path) -> list[NodeSpec]:
@@ -57,6 +63,14 @@ def read_openb_nodes(path: Path) -> list[NodeSpec]:
     if not found:
         raise ReplayError(f"{path}: lists no node; give the node list of the trace")
     return list(found.values())
+
+
+def _new_name(row: Row, names: set[str]) -> str:
+    name = row.name("name")
+    if name in names:
+        raise row.error("name", f"the pod '{name}' is named twice; keep one of the lines")
+    names.add(name)
+    return name
 
 
 def _request(row: Row, name: str) -> Request:

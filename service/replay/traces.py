@@ -49,9 +49,14 @@ def read_trace(name: str, path: str, reading: Reading, *, skip_never_fits: bool 
     Raises ReplayError for an unknown format, a trace that cannot be read, one without jobs, and a job that can never fit.
     """
     if name not in FORMATS:
-        raise ReplayError(f"--format {name}: there is no such format; take one of {', '.join(FORMATS)}")
+        raise unknown_format(name)
     trace = FORMATS[name](Path(path), reading)
     return _that_fit(trace, reading.cluster, skip=skip_never_fits)
+
+
+def unknown_format(name: str) -> ReplayError:
+    """The complaint about a format that there is not."""
+    return ReplayError(f"--format {name}: there is no such format; take one of {', '.join(FORMATS)}")
 
 
 def _that_fit(trace: Trace, cluster: Cluster, *, skip: bool) -> Trace:

@@ -17,7 +17,7 @@ from service.replay.replays import Replay, replays
 from service.replay.traces import Reading, read_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from service.replay.draws import Wish
 
@@ -39,6 +39,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Filling:
+    """What a fill needs beside what every replay is asked: orders of seed 0 (one for each trace, or none), held-out jobs, bounds."""
+
+    orders: tuple[str, ...] = ()
+    held_out: bool = False
+    bounds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """All that a report tells."""
 
@@ -55,13 +64,9 @@ class Whole:
 def compare(asked: Asked, wish: Wish, tell: Callable[[Replay], None] | None = None) -> Whole:
     """Replay every trace under every policy and seed. ``tell`` is called after each replay. Raises ReplayError."""
     policies = [policy_called(name.strip()) for name in asked.policies]
-    if len({policy.name for policy in policies}) < len(policies):
-        raise ReplayError("--policies: names a policy twice; name each once")
-    if len(set(asked.traces)) < len(asked.traces):
-        raise ReplayError("the same trace is given twice; give each once")
-    cluster = read_cluster(asked.nodes)
-    if asked.every_node > 1:
-        cluster = Cluster(cluster.nodes[:: asked.every_node])
+    distinct("policy", [policy.name for policy in policies])
+    distinct("trace", asked.traces)
+    cluster = cluster_of(asked)
     if asked.outages is not None:
         wish = replace(wish, outages=outages.given(Path(asked.outages), cluster.index))
     reading = Reading(cluster, None if asked.throughputs is None else Path(asked.throughputs), asked.skip_unknown)
@@ -80,6 +85,18 @@ def compare(asked: Asked, wish: Wish, tell: Callable[[Replay], None] | None = No
     told = asdict(asked) | {"cluster_nodes": len(cluster.nodes), "cluster_gpus": cluster.total_milli() // MILLI, **wish.as_json()}
     meanings = {policy.name: f"{policy.meaning} ({policy.discipline}, {policy.rule})" for policy in policies}
     return Whole(told | {"policy_meanings": meanings}, tuple(found), compared(found), tuple(notes))
+
+
+def distinct(what: str, names: Sequence[str]) -> None:
+    """Raises ReplayError where a trace or a policy is named twice."""
+    if len(set(names)) < len(names):
+        raise ReplayError(f"the command names a {what} twice; name each once")
+
+
+def cluster_of(asked: Asked) -> Cluster:
+    """The empty cluster that is asked for. Raises ReplayError."""
+    cluster = read_cluster(asked.nodes)
+    return Cluster(cluster.nodes[:: asked.every_node]) if asked.every_node > 1 else cluster
 
 
 def _of_plans(found: list[Replay]) -> list[str]:

@@ -74,7 +74,7 @@ def against_first(one: Compared, first: str) -> str:
         return f"{text} (one case: no interval)"
     ends = sorted((abs(one.difference_low), abs(one.difference_high)))
     if one.finding == "open":
-        return f"{text}, which chance explains (95%: {signed(one.difference_low, one.unit)} to {signed(one.difference_high, one.unit)})"
+        return f"{text}, which may be chance (95%: {signed(one.difference_low, one.unit)} to {signed(one.difference_high, one.unit)})"
     size_of, unit = scaled(ends[1], one.unit)
     return f"{text} (95%: {short(ends[0] / size_of)} to {_with_unit(short(ends[1] / size_of), unit)} {'less' if less else 'more'})"
 

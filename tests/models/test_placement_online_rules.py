@@ -197,6 +197,16 @@ def test_fgd_gives_the_same_seats_with_and_without_what_it_keeps() -> None:
             cluster.unseat(*seated.pop(int(draw.integers(len(seated)))))
 
 
+def test_a_tie_seed_decides_between_equal_nodes_and_nothing_else() -> None:
+    kinds = typical([Request("t", 1), Request("u", 2)])
+    cluster = Cluster([NodeSpec(f"n{at}", 2, "T4", 8_000, 8_000) for at in range(8)])
+    chosen = {Fgd(cluster, kinds, seed).choose(cluster, Request("x", 1)) for seed in range(30)}
+    assert len(chosen) > 4
+    assert Fgd(cluster, kinds, 3).choose(cluster, Request("x", 1)) == Fgd(cluster, kinds, 3).choose(cluster, Request("y", 1))
+    cluster.seat(Request("z", 1), (Seat(5, (0,)),))  # the only node on which no pair of idle GPUs is broken
+    assert {Fgd(cluster, kinds, seed).choose(cluster, Request("x", 1)) for seed in range(30)} == {(Seat(5, (1,)),)}
+
+
 def test_fgd_keeps_whole_gpus_for_those_who_need_them() -> None:
     cluster = Cluster((node("a", gpus=2), node("b", gpus=2)))
     cluster.seat(ask("x", share=500), (Seat(1, (0,)),))

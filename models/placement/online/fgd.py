@@ -4,8 +4,8 @@ Q. Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with 
 ATC 2023, section 4. A typical request m of popularity p_m cannot use F_n(m) of what is free on node n: all of it where it
 does not fit, else the GPUs that have less left than it asks of one. A request without GPUs can use no GPU, and counts so.
 The node's fragmentation is sum_m p_m F_n(m), in thousandths of a GPU. Growths are compared as the authors' simulator does
-(pkg/simulator/plugin/fgd_score.go), as whole per cents of a sigmoid. There equal scores fall to a node at random; here to the
-one that is left with least.
+(pkg/simulator/plugin/fgd_score.go), as whole per cents of a sigmoid. There equal scores go by the names of the nodes, which are drawn
+anew for each seed; here that is what a ``tie_seed`` does, and without one they go to the node that is left with least.
 """
 
 from __future__ import annotations
@@ -106,9 +106,13 @@ class _Known:
 class Fgd(ScoreRule):
     """The rule. What it works out for a kind of worker and a node stays until the node changes."""
 
-    def __init__(self, cluster: Cluster, kinds: Sequence[Typical]) -> None:
-        """For ``cluster`` alone (and copies that this rule has not seen change)."""
+    def __init__(self, cluster: Cluster, kinds: Sequence[Typical], tie_seed: int | None = None) -> None:
+        """For ``cluster`` alone (and copies that this rule has not seen change).
+
+        Nodes of equal score go by an order that ``tie_seed`` draws; without one by what is left on them, the least first.
+        """
         self.fragmentation = Fragmentation(cluster, kinds)
+        self._order = None if tie_seed is None else np.random.default_rng(tie_seed).permutation(len(cluster.nodes))
         self._known: dict[Kind, _Known] = {}
 
     def one(self, cluster: Cluster, request: Request) -> Seat | None:
@@ -119,7 +123,7 @@ class Fgd(ScoreRule):
         known = self._renewed(cluster, request, fitting)
         score = np.floor(100.0 / (1.0 + np.exp(np.clip(known.growth[fitting] / MILLI, -50.0, 50.0))))
         best = fitting[score == score.max()]
-        node = int(best[left_over(cluster, best).argmin()])
+        node = int(best[(left_over(cluster, best) if self._order is None else self._order[best]).argmin()])
         return Seat(node, (int(known.gpu[node]),) if request.fractional else fullest_gpus(cluster, request, node))
 
     def growths(self, cluster: Cluster, request: Request, nodes: Ints) -> Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.replay import filling
 from service.replay.measures import MEASURES
 from service.replay.policies import POLICIES, RULES
 from service.replay.queues import DISCIPLINES
@@ -35,6 +36,9 @@ def test_shell_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run(*shlex.split(second)[1:]) == 0
     told = loads_strictly(capsys.readouterr().out)
     assert {one["policy"] for one in told["replays"]} == {"backfill", "easy+fgd"}
+    assert run(*shlex.split(blocks("sh")[1])[1:]) == 0
+    assert {path.name for path in Path("filled").iterdir()} == {"fills.csv", "comparison.csv", "fill.json"}
+    assert "None can allocate more than" in capsys.readouterr().out
 
 
 def test_python_example_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +50,7 @@ def test_python_example_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_names_everything_there_is() -> None:
-    for name in (*POLICIES, *DISCIPLINES, *RULES, *(one.name for one in MEASURES)):
+    for name in (*POLICIES, *filling.POLICIES, *DISCIPLINES, *RULES, *(one.name for one in MEASURES)):
         assert f"`{name}`" in TEXT, name
 
 

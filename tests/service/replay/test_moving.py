@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from models.placement.online.fgd import Fragmentation, typical
 from models.placement.online.rules import FirstFit
 from models.placement.online.state import Cluster
+from models.placement.schema import Problem
 from service.replay.engine import Case, Costs, Simulation
 from service.replay.jobs import TraceJob
 from service.replay.moving import Mover
@@ -88,6 +89,27 @@ def test_a_plan_moves_a_job_to_let_a_larger_one_start() -> None:
     assert found.history.moved.sum() == 1
     assert found.planner is not None
     assert found.planner.told()["started"] == 1
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(1, list(range(1, 40))), (4, [1, 3, 7, 11, 15, 19, 23, 27, 31, 35, 39])])
+def test_plans_that_start_nobody_become_rarer(longest: int, expected: list[float]) -> None:
+    jobs = [job("all", 0, 40, 1), *(job(f"w{at}", at, 1, 1) for at in range(1, 40))]
+    own, asked_s = nodes(1), []
+
+    def in_vain(_problem: Problem) -> tuple[None, bool]:
+        asked_s.append(found.now_s)
+        return None, True
+
+    found = Simulation(
+        Case(jobs, [one.duration_s for one in jobs]),
+        own,
+        Queue(DISCIPLINES["fifo"]),
+        FirstFit(),
+        fragmentation=Fragmentation(own, typical([one.request for one in jobs])),
+        planner=Planner(Cadence(every_s=1.0, longest=longest), in_vain),
+    )
+    found.run()
+    assert [at for at in asked_s if at < 40] == expected
 
 
 @settings(max_examples=8, deadline=None)
