@@ -14,7 +14,7 @@ OPENB_CSV := $(OPENB)/openb_node_list_gpu_node.csv $(OPENB)/openb_pod_list_defau
 TIME_LIMIT ?= 60
 KIND ?= placement
 PYTEST_ARGS ?=
-PURE_TESTS := tests/models tests/optimizer tests/conformance
+ALONE := tests/browser tests/chaos tests/plugins tests/service/api tests/service/runs
 
 .PHONY: help install demo serve test test-long lint format bench lock clean
 
@@ -49,11 +49,11 @@ build/openb.json: $(OPENB_CSV) $(wildcard service/importers/*.py) models/vocabul
 serve: $(STAMP) ## serve the HTTP API with workers on http://127.0.0.1:8080
 	$(BIN)/quartermaster serve
 
-# Tests of pure code run side by side, a file at a time. Those after them start servers, clusters and browsers and watch clocks: one by
-# one. No test chosen (5) in one of the two is no failure.
+# Tests run side by side, a file at a time, but for those that start clusters, browsers and databases and watch clocks: they come after,
+# one by one. No test chosen (5) in one of the two is no failure.
 test: lint ## every check: linters, types, import contracts, then the quick tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(PURE_TESTS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE_TESTS)) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest $(ALONE) $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-long: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
