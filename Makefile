@@ -14,7 +14,7 @@ OPENB_CSV := $(OPENB)/openb_node_list_gpu_node.csv $(OPENB)/openb_pod_list_defau
 TIME_LIMIT ?= 60
 KIND ?= placement
 PYTEST_ARGS ?=
-ALONE := tests/browser tests/chaos tests/plugins tests/service/api tests/service/runs
+ALONE := tests/benchmarks tests/browser tests/chaos tests/optimizer/study/executors tests/plugins tests/service/api tests/service/runs
 
 .PHONY: help install demo serve test test-long lint format bench lock clean
 
