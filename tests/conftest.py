@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:  # noqa: ARG001  (pytest's names)
+    """Gzipped bytes are named by their number: they hold the second they were made in, and processes that share tests agree on names."""
+    if isinstance(val, bytes) and val.startswith(b"\x1f\x8b"):
+        return f"{len(val)} gzipped bytes"
+    return None
 
 
 def pytest_collection_finish() -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.errors import BadInputError
+from service.cli.following import Sentences, configure_logs, counting, plugin_settings
 from service.cli.stopping import soft_stop
 from service.plugins.modes import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.plugins.follower import Round
     from service.plugins.kubernetes.connection import Connection
     from service.plugins.kubernetes.nodes import ReadingOptions
-    from service.plugins.settings import PluginSettings
 
 app = typer.Typer(help="Have a Kubernetes cluster follow the plan.", no_args_is_help=True)
 
@@ -94,7 +91,7 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     stop = threading.Event()
     with soft_stop(stop, "what is held is released"):
         try:
-            running.follow(connection, LocalOptimiser(), following, stop, telling(stop, rounds))
+            running.follow(connection, LocalOptimiser(), following, stop, counting(stop, rounds, Sentences().note))
         except OSError as error:
             raise BadInputError(f"{error.filename or 'the stamp or the port'}: cannot be used ({error.strerror or error})") from None
 
@@ -196,41 +193,3 @@ def reading_options(
             raise BadInputError(f"--topology-label {one}: give LEVEL=LABEL, where LEVEL is one of {', '.join(LEVELS)}")
         labels[level] = (label, *labels[level])
     return ReadingOptions(gate, tuple(gpu_resources or ("nvidia.com/gpu",)), labels, frozenset(namespaces or ()), hard)
-
-
-def plugin_settings(**given: Any) -> PluginSettings:  # noqa: ANN401  (options of any type; the settings check them)
-    """The plugin's settings, with the options that were given. Raises BadInputError."""
-    from pydantic import ValidationError
-
-    from service.plugins.settings import PluginSettings
-
-    try:
-        return PluginSettings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "".join(f"QUARTERMASTER_PLUGIN_{str(part).upper()}: " for part in first["loc"])
-        raise BadInputError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
-
-
-def configure_logs() -> None:
-    """Log as the service does."""
-    from service import logs
-    from service.settings import Settings
-
-    logs.configure(Settings())
-
-
-def telling(stop: threading.Event, rounds: int | None) -> Callable[[Round], None]:
-    """Prints what shadow mode found, when it is another sentence, and counts rounds."""
-    last: list[str] = []
-    count = iter(range(1, 1 + (rounds or 0)))
-
-    def on_round(done: Round) -> None:
-        sentence = done.gains.sentence if done.gains is not None else ""
-        if sentence and [sentence] != last:
-            last[:] = [sentence]
-            typer.echo(sentence)
-        if rounds is not None and next(count, rounds) >= rounds:
-            stop.set()
-
-    return on_round

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli.errors import BadInputError
+from service.cli.following import Sentences, configure_logs, counting, plugin_settings
 from service.cli.kubernetes import (
     GATE,
     Context,
@@ -16,11 +17,8 @@ from service.cli.kubernetes import (
     Namespace,
     Stamp,
     TopologyLabel,
-    configure_logs,
     connected,
-    plugin_settings,
     reading_options,
-    telling,
 )
 from service.cli.operation import told_as_bad_input
 from service.cli.stopping import soft_stop
@@ -58,10 +56,11 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     from service import serving
     from service.plugins.kubernetes import extender_running, running
     from service.plugins.optimisers import LocalOptimiser
+    from service.plugins.running import state_folder
 
     following = running.Following(
         settings,
-        stamp or running.state_folder() / "extender.stamp",
+        stamp or state_folder() / "extender.stamp",
         kubeconfig,
         context,
         options,
@@ -74,7 +73,7 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     with listener, soft_stop(stop, "kube-scheduler goes on alone"):
         typer.echo(f"The extender answers on http://{host}:{listener.getsockname()[1]}")
         try:
-            extender_running.follow(connection, LocalOptimiser(), following, listener, stop, telling(stop, rounds))
+            extender_running.follow(connection, LocalOptimiser(), following, listener, stop, counting(stop, rounds, Sentences().note))
         except OSError as error:
             raise BadInputError(
                 f"{error.filename or 'the stamp or the port of the metrics'}: cannot be used ({error.strerror or error})"

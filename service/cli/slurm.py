@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.errors import BadInputError
+from service.cli.following import configure_logs, counting, plugin_settings
 from service.cli.stopping import soft_stop
 from service.plugins.modes import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.plugins.follower import Round
-    from service.plugins.settings import PluginSettings
     from service.plugins.slurm.adapter import Slurm, Ways
 
 app = typer.Typer(help="Have a Slurm cluster (22.05 or later) follow the plan.", no_args_is_help=True)
@@ -64,10 +61,10 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     """Follow the cluster until Ctrl-C or SIGTERM; then everything held is released. Settings: QUARTERMASTER_PLUGIN_*."""
     if mode is Mode.advise:
         raise BadInputError("--mode advise: Slurm asks nobody for advice; use shadow, which reports, or enforce")
-    settings = _settings(mode=mode, time_limit_s=time_limit)
+    settings = plugin_settings(mode=mode, time_limit_s=time_limit)
     ways = _ways(partition, comment, enforce=mode is Mode.enforce, hold=hold, priority=priority)
     slurm = _slurm(url, timeout, enforce=mode is Mode.enforce)
-    _configure_logs()
+    configure_logs()
     from service.cli.slurm_shadow import ShadowReport
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.slurm import running
@@ -79,7 +76,7 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     report = ShadowReport()
     with soft_stop(stop, "what is held is released" if mode is Mode.enforce else "nothing was changed"):
         try:
-            running.follow(slurm, LocalOptimiser(), following, stop, _counting(stop, rounds, report.note))
+            running.follow(slurm, LocalOptimiser(), following, stop, counting(stop, rounds, report.note))
             if mode is Mode.shadow:
                 report.end()
         except OSError as error:
@@ -95,7 +92,7 @@ def watchdog(
     state: State = None,
 ) -> None:
     """Release everything held when no good round was made for too long. For a unit of its own: `run --no-watchdog` beside it."""
-    settings = _settings(watchdog_s=limit)
+    settings = plugin_settings(watchdog_s=limit)
     from service.plugins import watchdog as dog
     from service.plugins.slurm import running
 
@@ -170,19 +167,6 @@ def status(
         show(told)
 
 
-def _settings(**given: Any) -> PluginSettings:  # noqa: ANN401  (options of any type; the settings check them)
-    from pydantic import ValidationError
-
-    from service.plugins.settings import PluginSettings
-
-    try:
-        return PluginSettings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "".join(f"QUARTERMASTER_PLUGIN_{str(part).upper()}: " for part in first["loc"])
-        raise BadInputError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
-
-
 def _ways(partition: list[str] | None, comment: str, *, enforce: bool, hold: bool = True, priority: int | None = None) -> Ways:
     from service.plugins.slurm.adapter import Ways
     from service.plugins.slurm.reading import OptIn
@@ -222,22 +206,3 @@ def _asked(slurm: Slurm) -> Any:  # noqa: ANN401  (SlurmFiles, whose module is n
         raise BadInputError(str(error)) from None
     finally:
         slurm.close()
-
-
-def _configure_logs() -> None:
-    from service import logs
-    from service.settings import Settings
-
-    logs.configure(Settings())
-
-
-def _counting(stop: threading.Event, rounds: int | None, note: Callable[[Round], None]) -> Callable[[Round], None]:
-    """Has each round noted, and stops after so many."""
-    count = iter(range(1, 1 + (rounds or 0)))
-
-    def on_round(done: Round) -> None:
-        note(done)
-        if rounds is not None and next(count, rounds) >= rounds:
-            stop.set()
-
-    return on_round

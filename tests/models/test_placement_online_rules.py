@@ -21,7 +21,7 @@ from models.placement.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.placement.online.rules import ScoreRule, SeatRule
+    from models.placement.online.rules import SeatRule, WorkerRule
 
 ANY: frozenset[str] = frozenset()
 SHARES = (100, 300, 500, 700)
@@ -61,9 +61,18 @@ def test_best_fit_takes_the_fullest_node_and_the_fullest_gpu() -> None:
 
 
 def test_best_fit_weighs_cpu_and_gpus_by_the_largest_node() -> None:
-    gpu_more, cpu_more = node("a", gpus=3, cpu=16), node("b", gpus=2, cpu=31)  # 3/8 + 16/128 against 2/8 + 31/128
-    assert chosen(BestFit(), Cluster((gpu_more, cpu_more)), ask("x")).node == 1
-    assert chosen(BestFit(), Cluster((gpu_more, node("b", gpus=2, cpu=33))), ask("x")).node == 0
+    gpu_more, largest = node("a", gpus=3, cpu=16), node("c", gpus=8, cpu=128)
+    for cpu, best in ((31, 1), (33, 0)):  # 3/8 + 16/128 against 2/8 + 31/128, and against 2/8 + 33/128
+        cluster = Cluster((gpu_more, node("b", gpus=2, cpu=cpu), largest))
+        assert chosen(BestFit(), cluster, ask("x")).node == best
+
+
+def test_weights_are_those_of_the_cluster_at_hand() -> None:
+    largest = node("c", gpus=4, cpu=32)  # 3/4 + 16/32 against 2/4 + 23/32, and against 2/4 + 25/32
+    for cpu, best in ((23, 1), (25, 0)):
+        cluster = Cluster((node("a", gpus=3, cpu=16), node("b", gpus=2, cpu=cpu), largest))
+        cluster.open[2] = False
+        assert chosen(BestFit(), cluster, ask("x")).node == best
 
 
 def test_dot_product_takes_the_node_least_like_the_request() -> None:
@@ -248,7 +257,7 @@ def planned(cluster: Cluster) -> Planned:
     return Planned(cluster, [(n, Place(kind, (0,))) for n in range(len(cluster.nodes)) if cluster.gpus[n]])
 
 
-RULES: dict[str, Callable[[Cluster], ScoreRule]] = {
+RULES: dict[str, Callable[[Cluster], WorkerRule]] = {
     "first_fit": lambda _: FirstFit(),
     "best_fit": lambda _: BestFit(),
     "dot_product": lambda _: DotProduct(),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.placement.online.rules import ScoreRule, fullest_gpus, left_over
+from models.placement.online.rules import WorkerRule, fullest_gpus, left_over
 from models.placement.online.state import MILLI, Kind, Seat
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _Known:
     version: Ints
 
 
-class Fgd(ScoreRule):
+class Fgd(WorkerRule):
     """The rule. What it works out for a kind of worker and a node stays until the node changes."""
 
     def __init__(self, cluster: Cluster, kinds: Sequence[Typical], tie_seed: int | None = None) -> None:

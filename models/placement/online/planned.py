@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.placement.online.fgd import Fgd
-from models.placement.online.rules import ScoreRule, left_over
+from models.placement.online.rules import WorkerRule, left_over
 from models.placement.online.state import MILLI, Kind, Seat
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Known:
     version: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
-class Planned(ScoreRule):
+class Planned(WorkerRule):
     """The rule, for one cluster and the places that a plan made on it."""
 
     def __init__(

@@ -7,6 +7,7 @@ a request that fits.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MOST_CPU_MILLI = 128_000  # cores of the largest node of openb, by which the published rules scale CPU
-MOST_GPU_MILLI = 8_000
-
 
 class SeatRule(Protocol):
     """Chooses where a request is to sit, without seating it."""
@@ -32,8 +30,8 @@ class SeatRule(Protocol):
         """A seat for each worker; None where they do not all fit. The cluster is as before."""
 
 
-class ScoreRule:
-    """A rule that takes the fitting node of the lowest score, worker by worker."""
+class WorkerRule(ABC):
+    """A rule that seats worker by worker."""
 
     def choose(self, cluster: Cluster, request: Request) -> Seats | None:
         """See ``SeatRule``."""
@@ -42,24 +40,32 @@ class ScoreRule:
             return None if seat is None else (seat,)
         return gang_seats(self, cluster, request)
 
+    @abstractmethod
     def one(self, cluster: Cluster, request: Request) -> Seat | None:
         """The seat of one worker; None where no node takes it."""
+
+
+class ScoreRule(WorkerRule):
+    """A rule that takes the fitting node of the lowest score."""
+
+    def one(self, cluster: Cluster, request: Request) -> Seat | None:
+        """See ``WorkerRule``."""
         fitting = np.flatnonzero(cluster.fits(request))
         if not len(fitting):
             return None
         node = int(fitting[self.scores(cluster, request, fitting).argmin()])
         return Seat(node, self.gpus_on(cluster, request, node))
 
+    @abstractmethod
     def scores(self, cluster: Cluster, request: Request, nodes: NDArray[np.int64]) -> Floats:
         """The score of each of ``nodes``, all of which fit, shape (len(nodes),); the lowest is best."""
-        raise NotImplementedError
 
     def gpus_on(self, cluster: Cluster, request: Request, node: int) -> tuple[int, ...]:
         """The GPUs of the chosen node: of those with room the fullest, and of equal ones the first."""
         return fullest_gpus(cluster, request, node)
 
 
-def gang_seats(rule: ScoreRule, cluster: Cluster, request: Request) -> Seats | None:
+def gang_seats(rule: WorkerRule, cluster: Cluster, request: Request) -> Seats | None:
     """Seats of all workers, chosen one after the other on the cluster itself, which is then put back as it was."""
     worker = _one_worker(request)
     taken: list[Seat] = []
@@ -89,8 +95,8 @@ def fullest_gpus(cluster: Cluster, request: Request, node: int) -> tuple[int, ..
 
 
 def left_over(cluster: Cluster, nodes: NDArray[np.int64]) -> Floats:
-    """Half the free CPU plus half the free GPUs of each of ``nodes``, each by the largest node; 0 to 1 on openb."""
-    left: Floats = 0.5 * cluster.free_cpu[nodes] / MOST_CPU_MILLI + 0.5 * cluster.left_milli[nodes] / MOST_GPU_MILLI
+    """Half the free CPU plus half the free GPUs of each of ``nodes``, each by the largest node; 0 to 1."""
+    left: Floats = 0.5 * cluster.free_cpu[nodes] / cluster.most_cpu + 0.5 * cluster.left_milli[nodes] / cluster.most_milli
     return left
 
 
@@ -135,8 +141,8 @@ class DotProduct(ScoreRule):
 
     def scores(self, cluster: Cluster, request: Request, nodes: NDArray[np.int64]) -> Floats:
         """CPU times CPU plus GPUs times GPUs."""
-        scores: Floats = cluster.free_cpu[nodes] * (request.cpu_milli / MOST_CPU_MILLI**2) + cluster.left_milli[nodes] * (
-            request.gpu_milli / MOST_GPU_MILLI**2
+        scores: Floats = cluster.free_cpu[nodes] * (request.cpu_milli / cluster.most_cpu**2) + cluster.left_milli[nodes] * (
+            request.gpu_milli / cluster.most_milli**2
         )
         return scores
 

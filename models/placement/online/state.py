@@ -131,6 +131,8 @@ class Cluster:
         self.idle: Ints = self.gpus.copy()  # GPUs of which nothing is taken
         self.largest: Ints = self.free_milli.max(axis=1, initial=0)  # most free thousandths of one GPU
         self.left_milli: Ints = self.free_milli.sum(axis=1)  # free thousandths over all GPUs
+        self.most_cpu = max(1, int(self.cpu.max(initial=0)))  # of the largest node, by which plain rules weigh CPU against GPUs
+        self.most_milli = max(1, int(self.left_milli.max(initial=0)))
         self.open: Mask = np.ones(len(self.nodes), dtype=np.bool_)  # may take new workers; callers close drained nodes
         self.version: Ints = np.zeros(len(self.nodes), dtype=np.int64)
         self.sitting: list[tuple[Sitting, ...]] = [()] * len(self.nodes)  # who is on each node, in the order of coming

@@ -200,6 +200,8 @@ def test_the_clocks_of_server_and_plugin_differ_by_a_day(cluster: Cluster) -> No
         cluster.stub.store.create("pods", made, "team")
     with following(cluster):
         until(lambda: all_started(cluster))
+    assert set(cluster.pods()) == {"past", "future"}
+    check_nothing_wrong(cluster)
 
 
 # ---------------------------------------------------------------- processes that die

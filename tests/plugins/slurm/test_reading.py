@@ -363,4 +363,10 @@ def test_nothing_in_an_output_makes_reading_raise(data: st.DataObject) -> None:
     for name in data.draw(st.lists(st.sampled_from(sorted(record)), max_size=3)):
         record[name] = data.draw(JSON)
     found = read(dataclasses.replace(files, jobs=jobs, nodes=nodes))
-    problem(found.snapshot)
+    names = {node.id for node in found.snapshot.nodes}
+    assert len({job.id for job in found.snapshot.jobs}) == len(found.snapshot.jobs)
+    assert all(worker.node in names for job in found.snapshot.jobs for worker in job.running)
+    asked = problem(found.snapshot)
+    if asked.problem is not None:
+        stays = tuple(JobPlacement(job=one.id, workers=one.running.workers) for one in asked.problem.jobs if one.running is not None)
+        assert verify(asked.problem, Plan(placements=stays)).ok
