@@ -11,24 +11,22 @@ import getpass
 import json
 import os
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from benchmarks.plugins.daemons import Daemons, free_ports, until
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
 NULL_DEVICE = os.makedev(1, 3)
-TIMEOUT = shutil.which("timeout") or "/usr/bin/timeout"
 STARTED_S = 30.0
 TRIES = 3  # a port may be taken between being found free and being used
 
@@ -78,7 +76,8 @@ class RealSlurm:
     options: str = ""  # more lines of slurm.conf
     folder: Path = field(init=False)
     environment: dict[str, str] = field(init=False)
-    _daemons: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
+    _daemons: Daemons = field(init=False)
+    _controller: subprocess.Popen[bytes] = field(init=False)
 
     def __enter__(self) -> Self:
         """Start it. Raises SlurmStartError."""
@@ -157,32 +156,26 @@ class RealSlurm:
     @contextlib.contextmanager
     def controller_away(self) -> Iterator[None]:
         """Slurmctld is stopped; at the end another one takes up its state."""
-        controller = self._daemons[1]
-        os.killpg(controller.pid, signal.SIGTERM)
-        controller.wait(20)
+        self._daemons.end(self._controller, limit_s=20)
         try:
             yield
         finally:
-            self._daemons[1] = self.start("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
-            self._daemons.pop()
+            self._controller = self.start("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
             self.until(lambda: "UP" in self.run("scontrol", "ping", check=False), STARTED_S)
 
-    def until(self, true: Any, seconds: float = 20.0) -> bool:  # noqa: ANN401  (any callable without arguments)
+    def until(self, true: Callable[[], object], seconds: float = 20.0) -> bool:
         """Wait for something to become true; whether it did."""
-        end = time.monotonic() + seconds
-        while not (found := bool(true())) and time.monotonic() < end:
-            time.sleep(0.1)
-        return found
+        return until(true, seconds)
 
     # ------------------------------------------------------------ starting and stopping
 
     def _start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="qm-slurm-"))
         self.folder.chmod(0o755)  # munge and slurmrestd look through it
-        self._daemons = []
         self.environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf"), "LC_ALL": "C"}
         for name in ("spool", "state", "log", "dev", "munge"):
             (self.folder / name).mkdir()
+        self._daemons = Daemons(self.folder / "log", self.life_s)
         self._write(*free_ports(self.size.nodes + 1))
         munge, conf = self.folder / "munge", str(self.folder / "slurm.conf")
         self.start(
@@ -190,43 +183,23 @@ class RealSlurm:
             *(f"--log-file={munge}/log", f"--seed-file={munge}/seed", "--num-threads=2"),
         )
         if not self.until((munge / "socket").exists, STARTED_S):
-            raise SlurmStartError(f"munged did not come up\n{self._logs()}")
-        self.start("slurmctld", "-D", "-f", conf)
+            raise SlurmStartError(f"munged did not come up\n{self._daemons.logs()}")
+        self._controller = self.start("slurmctld", "-D", "-f", conf)
         for node in self.nodes:
             self.start("slurmd", "-D", "-N", node, "-f", conf)
         if not self.until(self._idle, STARTED_S):
-            raise SlurmStartError(f"Slurm did not come up\n{self._logs()}")
+            raise SlurmStartError(f"Slurm did not come up\n{self._daemons.logs()}")
 
     def start(self, *command: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """One more daemon, which ends with the cluster."""
-        with (self.folder / "log" / f"{len(self._daemons):02d}-{Path(command[0]).name}").open("ab") as output:
-            daemon = subprocess.Popen(
-                [TIMEOUT, "--kill-after=2", str(self.life_s), *command],
-                env=environment or self.environment,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._daemons.append(daemon)
-        return daemon
+        return self._daemons.start(*command, environment=environment or self.environment)
 
     def stop(self) -> None:
         """End the jobs, then the daemons, then whatever they left behind; remove the folder."""
         with contextlib.suppress(RuntimeError, subprocess.SubprocessError, OSError):
             self.run("scancel", "--user", getpass.getuser(), check=False)
             self.until(lambda: not self.run("squeue", "-h", "-a", check=False).strip(), 5)
-        for daemon in reversed(self._daemons):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(daemon.pid, signal.SIGTERM)
-        for daemon in self._daemons:
-            try:
-                daemon.wait(5)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(daemon.pid, signal.SIGKILL)
-                daemon.wait()
+        self._daemons.end_all()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid != os.getpid() and process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
@@ -236,10 +209,6 @@ class RealSlurm:
     def _idle(self) -> bool:
         seen = set(self.run("sinfo", "-h", "-N", "-o", "%N=%T", check=False).split())
         return seen == {f"{node}=idle" for node in self.nodes}
-
-    def _logs(self) -> str:
-        logs = sorted((self.folder / "log").iterdir())
-        return "\n".join(f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-3:])
 
     def _write(self, controller: int, *ports: int) -> None:
         """Key, devices and configuration."""
@@ -329,12 +298,3 @@ def _topology(nodes: tuple[str, ...]) -> str:
     lines = [f"SwitchName=r{at + 1} Nodes={','.join(rack)}" for at, rack in enumerate(racks)]
     lines += [f"SwitchName=row{at + 1} Switches={','.join(f'r{rack}' for rack in row)}" for at, row in enumerate(rows)]
     return "\n".join([*lines, f"SwitchName=site Switches={','.join(f'row{at + 1}' for at in range(len(rows)))}"]) + "\n"
-
-
-def free_ports(count: int) -> list[int]:
-    """So many ports of loopback that nobody listens on now."""
-    with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app, study_remote
 from service.client import Client
 from service.documents.errors import BadInputError
+from service.runs.worker import Worker
 from tests.service.live import Live, live, warm_pool
 from tests.service.test_cli_study import AXIS, PROGRAM, STUDY, put
 
@@ -135,15 +136,20 @@ def test_asks_that_were_cut_short_are_gone_on_with_by_the_same_command(
     """The run of the asks is cancelled alone: the study has ended, and sending it again must not find the same end for ever."""
     values = [float(value) for value in range(1, 41)]
     file = put(tmp_path, STUDY | {"name": "asking", "axes": [AXIS | {"values": values}], "asks": ASKS})
-    followed = study_remote.followed
+    followed, claim, cancelled_first = study_remote.followed, Worker._claim, threading.Event()  # noqa: SLF001  (asks are so quick that they can only be cancelled before they are claimed)
 
     def alone(made: Any, view: Any, shown: Any, cancel: threading.Event) -> Any:
         with Client(service.url) as client:
             link = httpx.get(f"{service.url}/v1/studies/{made.id}").json()["links"]["asks"]
             client.cancel(link.rpartition("/")[2])
+        cancelled_first.set()
         return followed(made, view, shown, cancel)
 
+    def claim_later(worker: Worker, *, cancelled: bool) -> Any:
+        return claim(worker, cancelled=cancelled) if cancelled or cancelled_first.is_set() else None
+
     monkeypatch.setattr(study_remote, "followed", alone)
+    monkeypatch.setattr(Worker, "_claim", claim_later)
     first = run(file, "--server", service.url, "--out", tmp_path / "out")
     monkeypatch.undo()
     assert first.exit_code == 4, first.output

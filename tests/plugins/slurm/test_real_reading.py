@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.plugins.daemons import free_ports
 from benchmarks.plugins.slurm import GANG, OURS, SINGLE, held, pending
-from benchmarks.plugins.slurm_cluster import RealSlurm, allocated, free_ports
+from benchmarks.plugins.slurm_cluster import RealSlurm, allocated
 from models.placement.schema import JobPlacement, Plan
 from models.placement.verify import verify
 from service.plugins.cluster import Snapshot

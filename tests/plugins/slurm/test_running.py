@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plugins.slurm_cluster import free_ports
+from benchmarks.plugins.daemons import free_ports
 from service.plugins import watchdog
 from service.plugins.follower import Round
 from service.plugins.heartbeat import read
