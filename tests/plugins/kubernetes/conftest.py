@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.plugins.kubernetes_cluster import RealKubernetes, why_not
 from service.plugins.kubernetes.cache import Cache
 from service.plugins.kubernetes.connection import Connection
 from service.plugins.kubernetes.gates import Gates
@@ -58,6 +59,16 @@ class Cluster:
 
     def places(self) -> dict[str, str]:
         return {name: one["spec"].get("nodeName", "") for name, one in self.pods().items()}
+
+
+@pytest.fixture(scope="session")
+def real_kubernetes() -> Iterator[RealKubernetes]:
+    """One control plane of a Kubernetes release for all tests of the session that ask for it."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(f"no real Kubernetes: {reason}")
+    with RealKubernetes() as real:
+        yield real
 
 
 @pytest.fixture

@@ -51,12 +51,13 @@ def pod(
     owner: tuple[str, str, str] | None = None,
     **spec: Any,
 ) -> Manifest:
-    asked = {"cpu": cpu, "memory": memory} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    counted = {"nvidia.com/gpu": str(gpus)} if gpus else {}  # the server takes no request of them without an equal limit
+    resources = {"requests": {"cpu": cpu, "memory": memory} | counted, "limits": counted}
     made: Manifest = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": "team", "labels": labels or {}},
-        "spec": {"containers": [{"name": "main", "image": "work", "resources": {"requests": asked}}]} | copy.deepcopy(spec),
+        "spec": {"containers": [{"name": "main", "image": "work", "resources": resources}]} | copy.deepcopy(spec),
         "status": {"phase": "Pending"},
     }
     if gated:

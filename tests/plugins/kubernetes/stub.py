@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
             elif answer is not None:
-                self._write(200, answer)
+                self._write(201 if method == "POST" else 200, answer)
         except StatusError as error:
             self._write(error.code, error.body, error.after_s)
 
@@ -238,6 +238,9 @@ def answered(store: Store, method: str, path: str, query: dict[str, str], body: 
     namespace, resource, name, sub = routed(store, path)
     if method == "GET":
         return store.get(resource, namespace or "", name) if name else _listed(store, resource, namespace, query)
+    if method == "POST" and sub == "binding":
+        store.bind(namespace or "", name, body["target"]["name"])
+        return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
     if method == "POST":
         return store.create(resource, body, namespace or "")
     if method == "PATCH":

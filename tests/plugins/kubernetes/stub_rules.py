@@ -32,12 +32,24 @@ def check_new_pod(pod: dict[str, Any]) -> None:
         raise InvalidError(f'metadata.name: Invalid value: "{name}": a lowercase RFC 1123 subdomain is needed')
     if not spec.get("containers"):
         raise InvalidError("spec.containers: Required value")
+    for container in spec["containers"]:
+        _check_resources(container.get("resources") or {})
     gates = [gate["name"] for gate in spec.get("schedulingGates", [])]
     if len(set(gates)) < len(gates):
         raise InvalidError("spec.schedulingGates: Duplicate value")
     if gates and spec.get("nodeName"):
         raise InvalidError("spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared")
     _check_common(pod)
+
+
+def _check_resources(resources: dict[str, Any]) -> None:
+    """What is not shared out in parts (``nvidia.com/gpu``) is requested as it is limited."""
+    limits = resources.get("limits") or {}
+    for name, amount in (resources.get("requests") or {}).items():
+        if "/" in name and limits.get(name) != amount:
+            raise InvalidError(
+                f"spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources: {name}"
+            )
 
 
 def check_changed_pod(old: dict[str, Any], new: dict[str, Any]) -> None:

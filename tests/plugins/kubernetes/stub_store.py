@@ -128,7 +128,7 @@ class Store:
     def _check_lock(self, old: Manifest, new: Manifest, resource: str, name: str) -> None:
         meta = new.get("metadata", {})
         if meta.get("uid") not in {None, "", old["metadata"]["uid"]}:
-            raise StatusError(409, "Conflict", f"Precondition failed: UID in precondition: {meta.get('uid')}, UID in object meta: other")
+            raise StatusError(422, "Invalid", f'{resource} "{name}" is invalid: metadata.uid: Invalid value: field is immutable')
         if meta.get("resourceVersion") not in {None, "", old["metadata"]["resourceVersion"]}:
             told = f'Operation cannot be fulfilled on {resource} "{name}": the object has been modified'
             raise StatusError(409, "Conflict", told)

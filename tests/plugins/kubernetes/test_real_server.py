@@ -1,4 +1,4 @@
-"""The gate controller on a real API server, where QUARTERMASTER_TEST_KUBECONFIG names a kubeconfig of one that may be written to.
+"""The gate controller on a real API server: one that QUARTERMASTER_TEST_KUBECONFIG names and that may be written to, or the tests' own.
 
 It needs no nodes: pods are made with the gate in a namespace of their own, released, and looked at. Nothing else is touched.
 """
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILE = os.environ.get("QUARTERMASTER_TEST_KUBECONFIG")
-pytestmark = pytest.mark.skipif(not FILE, reason="QUARTERMASTER_TEST_KUBECONFIG names no kubeconfig of an API server for tests")
 HOST = "kubernetes.io/hostname"
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Connection, str]]:
-    connection, namespace = Connection.opened(Path(str(FILE)), timeout_s=20.0), f"quartermaster-test-{uuid.uuid4().hex[:8]}"
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[Connection, str]]:
+    kubeconfig = Path(FILE) if FILE else request.getfixturevalue("real_kubernetes").kubeconfig
+    connection, namespace = Connection.opened(kubeconfig, timeout_s=20.0), f"quartermaster-test-{uuid.uuid4().hex[:8]}"
     connection.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     yield connection, namespace
     connection.delete(f"/api/v1/namespaces/{namespace}", {"apiVersion": "v1", "kind": "DeleteOptions"})
