@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -69,6 +71,22 @@ class Daemons:
         """The last lines of each."""
         logs = sorted(one for one in self.folder.iterdir() if one.is_file())
         return "\n".join(f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-3:])
+
+
+def end_family(process: subprocess.Popen[bytes], mark: str) -> None:
+    """End a process and whatever it started: what names ``mark``, a folder of its own, on its command line, and the children of that."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGCONT)
+    family = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if mark in " ".join(one.cmdline()) and one.pid != os.getpid():
+                family += [one, *one.children(recursive=True)]
+    for one in family:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    process.kill()
+    process.wait()
 
 
 def until(true: Callable[[], object], seconds: float = 20.0, every_s: float = 0.1) -> bool:

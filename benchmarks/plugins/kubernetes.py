@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from benchmarks.machine import facts
-from benchmarks.plugins.daemons import until
+from benchmarks.plugins.daemons import end_family, until
 from benchmarks.plugins.kubernetes_cluster import ENDED, RealKubernetes, why_not
 from service.plugins.kubernetes import running
 from service.plugins.kubernetes.connection import Connection
@@ -230,24 +230,6 @@ def abandoned(kubernetes: RealKubernetes, number: signal.Signals, limit_s: float
             }
         finally:
             end_family(process, state)
-
-
-def end_family(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a plugin and whatever it started: its watchdog names the folder ``mark``, its children are its own."""
-    import psutil
-
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGCONT)
-    family = []
-    for one in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if mark in " ".join(one.cmdline()) and one.pid != os.getpid():
-                family += [one, *one.children(recursive=True)]
-    for one in family:
-        with contextlib.suppress(psutil.Error):
-            one.kill()
-    process.kill()
-    process.wait()
 
 
 def main() -> int:

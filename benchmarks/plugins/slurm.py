@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from benchmarks.machine import facts
+from benchmarks.plugins.daemons import end_family
 from benchmarks.plugins.slurm_cluster import RealSlurm, allocated, why_not
 from service.plugins.follower import Follower, Round
 from service.plugins.modes import Mode
@@ -153,25 +154,7 @@ def abandoned(slurm: RealSlurm, number: signal.Signals, limit_s: float = BRISK["
                 "released_after_signal_s": round(released - signalled, 3),
             }
         finally:
-            _end(process, Path(state))
-
-
-def _end(process: subprocess.Popen[bytes], state: Path) -> None:
-    """The follower and whatever it started: its watchdog knows the folder, its children are its own."""
-    import psutil
-
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGCONT)
-    family = []
-    for one in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(state) in " ".join(one.cmdline()) and one.pid != os.getpid():
-                family += [one, *one.children(recursive=True)]
-    for one in family:
-        with contextlib.suppress(psutil.Error):
-            one.kill()
-    process.kill()
-    process.wait()
+            end_family(process, state)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.lines import Line
-from benchmarks.plugins import extender, slurm
+from benchmarks.plugins import extender, kubernetes, kubernetes_cluster, slurm
 from benchmarks.plugins.slurm_cluster import RealSlurm, why_not
 from benchmarks.suite import Target
 
@@ -75,6 +75,41 @@ def abandoned(_folder: Path) -> dict[str, Any]:
     }
 
 
+def hundred_gated_jobs(_folder: Path) -> dict[str, Any]:
+    """100 gated jobs on a real Kubernetes, several times with either pin; the longest time is the figure."""
+    reason = kubernetes_cluster.why_not()
+    if reason is not None:
+        return {"skipped": reason}
+    with kubernetes_cluster.RealKubernetes() as cluster:
+        runs = [kubernetes.hundred(cluster, hard=hard) for hard in (False, True) for _ in range(REPEAT)]
+        version = cluster.version
+    return {
+        "kubernetes": version,
+        "jobs": min(run["jobs"] for run in runs),
+        "not_on_plan": sum(run["jobs"] - run["on_plan"] for run in runs),
+        "gangs_split": sum(run["gangs_split"] for run in runs),
+        "over_allocated": sum(run["over_allocated"] for run in runs),
+        "submission_to_release_s": max(run["last_submission_to_last_release_s"] for run in runs),
+        "submission_to_binding_s": max(run["last_submission_to_last_binding_s"] for run in runs),
+        "runs": runs,
+    }
+
+
+def abandoned_gates(_folder: Path) -> dict[str, Any]:
+    """The plugin of a real Kubernetes is killed, and frozen; how long after its limit every gate is gone."""
+    reason = kubernetes_cluster.why_not()
+    if reason is not None:
+        return {"skipped": reason}
+    with kubernetes_cluster.RealKubernetes() as cluster:
+        runs = [kubernetes.abandoned(cluster, number) for number in (signal.SIGKILL, signal.SIGSTOP)]
+    return {
+        "beyond_limit_s": max(run["released_after_last_sign_of_life_s"] - run["limit_s"] for run in runs),
+        "not_started": sum(not run["all_started"] for run in runs),
+        "over_allocated": sum(run["over_allocated"] for run in runs),
+        "runs": runs,
+    }
+
+
 LINES = (
     Line(
         "extender",
@@ -96,9 +131,27 @@ LINES = (
         ),
     ),
     Line(
-        "watchdog",
-        "the follower killed and frozen while jobs are held: seconds beyond the limit until all are released",
+        "slurm-watchdog",
+        "the follower of a real Slurm killed and frozen while jobs are held: seconds beyond the limit until all are released",
         abandoned,
         (Target("beyond_limit_s", "at most", 1.0), Target("not_started", "at most", 0), Target("gpus_allocated_twice", "at most", 0)),
+    ),
+    Line(
+        "kubernetes-100",
+        "100 gated jobs on a real control plane, 16 nodes of 8 GPUs, planned, pinned, released and bound; the longest of 10 times",
+        hundred_gated_jobs,
+        (
+            Target("jobs", "at least", 100),
+            Target("not_on_plan", "at most", 0),
+            Target("gangs_split", "at most", 0),
+            Target("over_allocated", "at most", 0),
+            Target("submission_to_release_s", "at most", 3.0),
+        ),
+    ),
+    Line(
+        "kubernetes-watchdog",
+        "the plugin of a real control plane killed and frozen while pods are gated: seconds beyond the limit until no gate is left",
+        abandoned_gates,
+        (Target("beyond_limit_s", "at most", 1.0), Target("not_started", "at most", 0), Target("over_allocated", "at most", 0)),
     ),
 )

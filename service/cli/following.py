@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from service.cli.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -48,17 +46,3 @@ def counting(stop: threading.Event, rounds: int | None, note: Callable[[Round], 
             stop.set()
 
     return on_round
-
-
-class Sentences:
-    """Prints what shadow mode found, when it is another sentence."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def note(self, done: Round) -> None:
-        """One round."""
-        sentence = done.gains.sentence if done.gains is not None else ""
-        if sentence and sentence != self._last:
-            self._last = sentence
-            typer.echo(sentence)

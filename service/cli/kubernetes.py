@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.errors import BadInputError
-from service.cli.following import Sentences, configure_logs, counting, plugin_settings
+from service.cli.following import configure_logs, counting, plugin_settings
 from service.cli.stopping import soft_stop
 from service.plugins.modes import Mode
 
@@ -74,6 +74,7 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     options = reading_options(namespace, gate, gpu_resource, topology_label, hard=hard)
     connection = connected(kubeconfig, context)
     configure_logs()
+    from service.cli.shadow_report import ShadowReport
     from service.plugins.kubernetes import running
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.running import state_folder
@@ -88,10 +89,12 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
         watched=not (stamp is None if watchdog is None else watchdog),
         metrics=None if metrics_port is None else (metrics_host, metrics_port),
     )
-    stop = threading.Event()
-    with soft_stop(stop, "what is held is released"):
+    stop, report = threading.Event(), ShadowReport("quartermaster kubernetes run")
+    with soft_stop(stop, "what is held is released" if settings.mode is Mode.enforce else "nothing was changed"):
         try:
-            running.follow(connection, LocalOptimiser(), following, stop, counting(stop, rounds, Sentences().note))
+            running.follow(connection, LocalOptimiser(), following, stop, counting(stop, rounds, report.note))
+            if settings.mode is Mode.shadow:
+                report.end()
         except OSError as error:
             raise BadInputError(f"{error.filename or 'the stamp or the port'}: cannot be used ({error.strerror or error})") from None
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli.errors import BadInputError
-from service.cli.following import Sentences, configure_logs, counting, plugin_settings
+from service.cli.following import configure_logs, counting, plugin_settings
 from service.cli.kubernetes import (
     GATE,
     Context,
@@ -54,6 +54,7 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     connection = connected(kubeconfig, context)
     configure_logs()
     from service import serving
+    from service.cli.shadow_report import ShadowReport
     from service.plugins.kubernetes import extender_running, running
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.running import state_folder
@@ -69,11 +70,13 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     )
     with told_as_bad_input():
         listener = serving.listening(host, port)
-    stop = threading.Event()
+    stop, report = threading.Event(), ShadowReport("quartermaster kubernetes extender")
     with listener, soft_stop(stop, "kube-scheduler goes on alone"):
         typer.echo(f"The extender answers on http://{host}:{listener.getsockname()[1]}")
         try:
-            extender_running.follow(connection, LocalOptimiser(), following, listener, stop, counting(stop, rounds, Sentences().note))
+            extender_running.follow(connection, LocalOptimiser(), following, listener, stop, counting(stop, rounds, report.note))
+            if settings.mode is Mode.shadow:
+                report.end()
         except OSError as error:
             raise BadInputError(
                 f"{error.filename or 'the stamp or the port of the metrics'}: cannot be used ({error.strerror or error})"

@@ -45,7 +45,9 @@ MOST_SHOWN = 20  # jobs named in one line
 
 @app.command()
 def run(  # noqa: PLR0913, PLR0917  (each is an option)
-    mode: Annotated[Mode, typer.Option(help="shadow touches nothing and reports; enforce pins and releases held jobs.")] = Mode.shadow,
+    mode: Annotated[
+        Mode | None, typer.Option(help="shadow touches nothing and reports; enforce pins and releases held jobs.", show_default=False)
+    ] = None,
     partition: Partition = None,
     comment: Comment = WORD,
     hold: Annotated[bool, typer.Option("--hold/--no-hold", help="Hold new jobs that no job_submit plugin has held.")] = True,
@@ -59,13 +61,14 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
     rounds: Annotated[int | None, typer.Option(min=1, help="End after so many rounds.", show_default=False)] = None,
 ) -> None:
     """Follow the cluster until Ctrl-C or SIGTERM; then everything held is released. Settings: QUARTERMASTER_PLUGIN_*."""
-    if mode is Mode.advise:
-        raise BadInputError("--mode advise: Slurm asks nobody for advice; use shadow, which reports, or enforce")
     settings = plugin_settings(mode=mode, time_limit_s=time_limit)
-    ways = _ways(partition, comment, enforce=mode is Mode.enforce, hold=hold, priority=priority)
-    slurm = _slurm(url, timeout, enforce=mode is Mode.enforce)
+    if settings.mode is Mode.advise:
+        raise BadInputError("--mode advise: Slurm asks nobody for advice; use shadow, which reports, or enforce")
+    enforce = settings.mode is Mode.enforce
+    ways = _ways(partition, comment, enforce=enforce, hold=hold, priority=priority)
+    slurm = _slurm(url, timeout, enforce=enforce)
     configure_logs()
-    from service.cli.slurm_shadow import ShadowReport
+    from service.cli.shadow_report import ShadowReport
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.slurm import running
 
@@ -73,11 +76,11 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
         settings, ways, state or running.state_folder(), running.config_of(ways, None, timeout) | {"url": url}, watchdog, metrics_port
     )
     stop = threading.Event()
-    report = ShadowReport()
-    with soft_stop(stop, "what is held is released" if mode is Mode.enforce else "nothing was changed"):
+    report = ShadowReport("quartermaster slurm run")
+    with soft_stop(stop, "what is held is released" if enforce else "nothing was changed"):
         try:
             running.follow(slurm, LocalOptimiser(), following, stop, counting(stop, rounds, report.note))
-            if mode is Mode.shadow:
+            if not enforce:
                 report.end()
         except OSError as error:
             raise BadInputError(f"{error.filename or 'the state folder or the port'}: cannot be used ({error.strerror or error})") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from service.plugins.kubernetes.extender import OPT_IN
 from service.plugins.kubernetes.extender_seats import Seating, Told, landed, members_of, seating
 from service.plugins.kubernetes.extender_touches import Touches, newly_free, no_longer_held
+from service.plugins.kubernetes.shadowing import as_if_opted_in
 from service.plugins.modes import Mode
 from service.plugins.orders import Orders
 from service.plugins.scheduler import Committed
@@ -86,11 +87,13 @@ class ExtenderScheduler:
     # ------------------------------------------------------------ seeing
 
     def snapshot(self) -> Snapshot:
-        """The cluster now; jobs that opted in are held until their seats are published."""
+        """The cluster now; jobs that opted in are held until their seats are published. In shadow mode all that wait are planned."""
         seen = self._reader.snapshot()
         gangs = self._reader.gangs()
         self._identities = {job.id: job.identity for job in seen.jobs}
         self._forget(seen, gangs)
+        if self._mode is Mode.shadow:
+            return as_if_opted_in(seen, gangs, self._namespaces)
         return replace(seen, jobs=tuple(self._as_held(job, gangs.get(job.id)) for job in seen.jobs))
 
     def _as_held(self, job: SeenJob, gang: Gang | None) -> SeenJob:

@@ -30,6 +30,7 @@ from service.plugins.kubernetes.releases import (
 )
 from service.plugins.kubernetes.releasing import Ended, Releasing
 from service.plugins.kubernetes.rests import Rests
+from service.plugins.kubernetes.shadowing import as_if_opted_in
 from service.plugins.kubernetes.telling import Telling
 from service.plugins.scheduler import Committed, SchedulerError
 
@@ -65,8 +66,9 @@ class Gates:
     """A ``Scheduler`` by scheduling gates.
 
     ``mends`` is False where nothing may be touched (modes shadow and advise): then no gang that is half released is brought
-    to its end. ``replaces``: hard-pinned pods that cannot start any more are deleted where a controller makes them anew;
-    otherwise such a pod waits for its node. ``limit_s`` is that of one call. ``stopping``: whether all that is held is to be let go.
+    to its end, and every job that waits for kube-scheduler is planned, opted in or not. ``replaces``: hard-pinned pods that cannot
+    start any more are deleted where a controller makes them anew; otherwise such a pod waits for its node. ``limit_s`` is that of
+    one call. ``stopping``: whether all that is held is to be let go.
     """
 
     name = "kubernetes"
@@ -111,7 +113,9 @@ class Gates:
         self.rests.keep(reading.gangs)
         if self._mends and self._mend(reading):
             reading = self._reading()
-        return reading.snapshot if self._stopping() else self._ours(reading)
+        if self._stopping():
+            return reading.snapshot
+        return self._ours(reading) if self._mends else as_if_opted_in(reading.snapshot, _Seen(reading).gangs, self.options.namespaces)
 
     def changed(self, timeout_s: float) -> bool:
         """Whether anything changed that matters, waiting at most so long."""

@@ -55,7 +55,7 @@ class Pod:
     submitted_at: float | None
     started_at: float | None
     deadline_s: float | None
-    group: str  # spec.schedulingGroup.podGroupName, or what an older workloadRef says
+    group: str  # spec.schedulingGroup.podGroupName
     wishes: str  # all that its affinity and tolerations say, to tell pods that are alike
     manifest: Object  # as the API gave it
 
@@ -124,7 +124,7 @@ def read_pod(manifest: Object) -> Pod:
         submitted_at=seconds(meta.get("creationTimestamp")),
         started_at=seconds(status.get("startTime")),
         deadline_s=_deadline_s(spec),
-        group=text(spec, "schedulingGroup", "podGroupName") or text(spec, "workloadRef", "podGroup"),
+        group=text(spec, "schedulingGroup", "podGroupName"),
         wishes=sys.intern(repr((affinity, tolerations))),
         manifest=manifest,
     )

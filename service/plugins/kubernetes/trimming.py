@@ -10,7 +10,7 @@ from service.plugins.kubernetes.fields import Object
 META = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "labels", "annotations", "ownerReferences", "creationTimestamp", "deletionTimestamp"}
 )
-FINISHED_SPEC = frozenset({"nodeName", "schedulingGroup", "workloadRef"})  # of a pod that uses nothing any more
+FINISHED_SPEC = frozenset({"nodeName", "schedulingGroup"})  # of a pod that uses nothing any more
 CONTAINER = frozenset({"name", "resources", "restartPolicy", "ports"})
 STANDS = frozenset({"persistentVolumeClaim", "ephemeral"})  # volumes that may be in one zone only
 UNREAD = ("ephemeralContainers", "imagePullSecrets", "securityContext", "dnsPolicy", "dnsConfig", "hostAliases")

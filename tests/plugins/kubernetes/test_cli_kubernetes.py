@@ -57,6 +57,18 @@ def test_what_cannot_be_reached_or_written_is_told(cluster: Cluster) -> None:
     assert "does not answer" in str(done.exception)
 
 
+def test_shadow_tells_what_would_start_where_and_what_it_came_to(cluster: Cluster) -> None:
+    cluster.add_nodes(1)
+    cluster.stub.store.create("pods", pod("alone", gated=False), "team")
+    there = ["--kubeconfig", str(cluster.stub.kubeconfig(cluster.folder)), "--stamp", str(cluster.folder / "stamp"), "--rounds", "1"]
+    done = CliRunner().invoke(app, ["kubernetes", "run", *there])
+    assert done.exit_code == 0, done.output
+    assert "team/alone: 1 GPUs on n0" in done.output
+    assert "`quartermaster kubernetes run --mode enforce` would start them there" in done.output
+    assert "1 jobs waited beside enough room" in done.output
+    assert {method for method, _ in cluster.stub.asked} == {"GET"}
+
+
 def test_options_of_reading() -> None:
     found = reading_options(["a", "b"], "my/gate", ["amd.com/gpu"], ["rack=my/rack"], hard=True)
     assert (found.gate, found.gpu_resources, found.namespaces, found.hard) == ("my/gate", ("amd.com/gpu",), frozenset("ab"), True)

@@ -13,8 +13,11 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from service.plugins.inforce import InForce
 from service.plugins.kubernetes.connection import Connection
-from service.plugins.kubernetes.extender_running import PLANNED, follow
+from service.plugins.kubernetes.extender_running import PLANNED, CacheReader, follow
+from service.plugins.kubernetes.extender_scheduler import ExtenderScheduler
+from service.plugins.kubernetes.nodes import ReadingOptions
 from service.plugins.kubernetes.running import Following
 from service.plugins.modes import Mode
 from service.plugins.planner import NoPlanError
@@ -86,6 +89,22 @@ def following(cluster: Cluster, optimiser: Any, **settings: Any) -> Iterator[Ask
         stop.set()
         thread.join()
         listener.close()
+
+
+@pytest.mark.parametrize(("mode", "planned"), [(Mode.shadow, {"team/job/any", "team/job/ours"}), (Mode.enforce, {"team/job/ours"})])
+def test_shadow_plans_whatever_waits_with_or_without_the_label(cluster: Cluster, mode: Mode, planned: set[str]) -> None:
+    cluster.add_nodes(1)
+    cluster.add_gang("any", 2, gated=False)
+    cluster.add_gang("ours", 2, gated=False, labels=OPTED_IN)
+    connection = Connection.opened(cluster.stub.kubeconfig(cluster.folder))
+    reader = CacheReader(connection, cluster.gates().cache, ReadingOptions())
+    scheduler = ExtenderScheduler(reader, InForce(), mode, lambda _: True, lambda *_: None)
+    try:
+        seen = scheduler.snapshot()
+        assert {job.id for job in seen.jobs if job.opted_in} == planned
+        assert {job.id for job in seen.jobs if job.held} == (planned if mode is Mode.enforce else set())
+    finally:
+        scheduler.close()
 
 
 def test_a_gang_goes_where_the_plan_says_and_its_pods_are_touched(cluster: Cluster) -> None:

@@ -108,6 +108,20 @@ def test_shadow_touches_nothing(cluster: Cluster) -> None:
     assert len(cluster.gated()) == 10
 
 
+def test_shadow_plans_what_waits_for_the_scheduler_and_not_what_waits_for_us(cluster: Cluster) -> None:
+    """Before anything is changed on a cluster no pod has a gate. Those that have one wait because of it: that is no gain of the plan."""
+    cluster.add_nodes(1)
+    cluster.add_gang("free", 2, gated=False)
+    cluster.add_gang("held", 2)
+    cluster.stub.store.create("pods", pod("admitted-later", schedulingGates=[{"name": "kueue.x-k8s.io/admission"}]), "team")
+    cluster.stub.store.create("pods", pod("without-gpus", gpus=0, gated=False), "team")
+    seen = cluster.gates(mends=False).snapshot()
+    assert {job.id for job in seen.jobs if job.opted_in} == {"team/job/free"}
+    assert any("held by the gate" in warning and "team/job/held" in warning for warning in seen.warnings)
+    enforced = cluster.gates(mends=True).snapshot()
+    assert {job.id for job in enforced.jobs if job.opted_in} == {"team/job/held"}
+
+
 class Failing(Greedy):
     """Works at first; later it is gone, frozen for as long as it may be, or answers rubbish."""
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.cli.errors import BadInputError
-from service.cli.slurm_shadow import ShadowReport
+from service.cli.shadow_report import ShadowReport
 from service.plugins.follower import Round
 from service.plugins.gains import Gains, Missed
 from service.plugins.heartbeat import Heart
@@ -99,7 +99,7 @@ def test_shadow_tells_where_once_and_what_it_came_to(capsys: pytest.CaptureFixtu
         jobs = tuple(Missed(str(index), f"train ({index})", 4.0, 1, (node,), at) for index, node in enumerate(nodes))
         return Gains(at, jobs, 4.0 * len(jobs), 0.1, None, at / 3600, f"sentence at {at:g}")
 
-    report = ShadowReport()
+    report = ShadowReport("quartermaster slurm run")
     for at, nodes in [(0.0, ()), (10.0, ("gpu1",)), (20.0, ("gpu1",)), (7200.0, ("gpu2", "gpu3"))]:
         report.note(cast("Round", Told(gains(at, *nodes), *([Wait("9", "", "waiting for 8 GPUs")] if at == 10.0 else []))))
     report.note(cast("Round", Told(None)))
@@ -115,7 +115,7 @@ def test_shadow_tells_where_once_and_what_it_came_to(capsys: pytest.CaptureFixtu
         "  train (1): 4 GPUs on gpu3",
         "In 2.0 h, 2 jobs waited beside enough room at one time or another; 2 GPU hours were idle meanwhile that the plan would have used.",
     ]
-    ShadowReport().end()
+    ShadowReport("quartermaster slurm run").end()
     assert not capsys.readouterr().out
 
 
@@ -146,6 +146,13 @@ def test_what_makes_no_sense_is_told(programs: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("SLURM_JWT", raising=False)
     with pytest.raises(BadInputError, match=message):
         run(*arguments)
+    assert not (programs / "told").exists()
+
+
+def test_the_mode_may_come_from_the_settings(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERMASTER_PLUGIN_MODE", "advise")
+    with pytest.raises(BadInputError, match="Slurm asks nobody for advice"):
+        run("run")
     assert not (programs / "told").exists()
 
 

@@ -1,4 +1,4 @@
-"""What ``slurm run`` prints in shadow mode: what would start where, what the others wait for, and in the end what that came to."""
+"""What a command that follows prints in shadow mode: what would start where, what others wait for, and in the end what that came to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ HOUR_S = 3600.0
 
 
 class ShadowReport:
-    """Prints when another job would start, or would start elsewhere, and each new sentence of a job that waits; never by the clock."""
+    """Prints when another job would start, or would start elsewhere, and each new sentence of a job that waits; never by the clock.
 
-    def __init__(self) -> None:
+    ``command`` is what would start them, without its ``--mode enforce``.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._command = command
         self._shown: frozenset[tuple[str, tuple[str, ...]]] | None = None
         self._since: float | None = None
         self._last: Gains | None = None
@@ -44,7 +48,7 @@ class ShadowReport:
         if len(gains.jobs) > MOST_SHOWN:
             typer.echo(f"  and {len(gains.jobs) - MOST_SHOWN} more")
         if gains.jobs and not self._shown:
-            typer.echo("  `quartermaster slurm run --mode enforce` would start them there; nothing was changed.")
+            typer.echo(f"  `{self._command} --mode enforce` would start them there; nothing was changed.")
 
     def end(self) -> None:
         """What it came to since the beginning."""
