@@ -1,7 +1,8 @@
 """Warm child processes, shared by all who need one: a task takes a child, uses it alone, and gives it back.
 
 A child that was killed or has crashed is replaced, and so is one that served many tasks or has grown: what a library
-leaks ends with the process. What a native parser does to a hostile file ends with it too: such a task has a child for itself.
+leaks ends with the process. A task with a limit of memory is not given to a child in which earlier tasks have left much of
+it. What a native parser does to a hostile file ends with its process too: such a task has a child for itself.
 
 Each child has a folder for its temporary files, which goes when the child goes, however it ends. A folder is locked for as
 long as this process lives; those that a killed process left behind are removed by the next one that starts.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MIB = 2**20
+LEFT_SHARE = 1 / 8  # of a task's limit of memory, that others may have left in its child
+GIB = 2**30
 IMPORTS = ("service.tasks",)
 FRESH = frozenset({"service.tasks:read_program"})  # served by a child that has served nothing before, and never serves again
 FOLDERS = "quartermaster-child-"
@@ -44,6 +47,7 @@ class ChildPool:
         self._idle: deque[_Kept] = deque()
         self._busy: set[_Kept] = set()
         self._open = True
+        self._least: int | None = None  # bytes that a child holds after a first task, at least
         self.killed = 0  # children ended by us or by a crash, for /metrics
 
     def start(self) -> None:
@@ -67,7 +71,7 @@ class ChildPool:
 
         Raises ChildGoneError when the pool is closed, and what ``Child.run`` raises.
         """
-        with self._taken(fresh=target in FRESH) as kept:
+        with self._taken(fresh=target in FRESH, limit=None if memory_gib is None else memory_gib * GIB) as kept:
             return kept.child.run(
                 target,
                 payload,
@@ -98,11 +102,11 @@ class ChildPool:
     # ------------------------------------------------------------ inside
 
     @contextlib.contextmanager
-    def _taken(self, *, fresh: bool) -> Iterator[_Kept]:
+    def _taken(self, *, fresh: bool, limit: float | None) -> Iterator[_Kept]:
         with self._lock:
             if not self._open:
                 raise ChildGoneError("the pool of child processes is closed")
-            kept, gone = self._unused() if fresh else self._warmest()
+            kept, gone = self._unused() if fresh else self._warmest(limit)
             self._busy.add(kept)
         for other in gone:
             other.close()
@@ -111,16 +115,24 @@ class ChildPool:
         finally:
             self._back(kept, last=fresh)
 
-    def _warmest(self) -> tuple[_Kept, list[_Kept]]:
-        """The child that waits and was used last, or a new one; and those found dead on the way."""
-        dead: list[_Kept] = []
+    def _warmest(self, limit: float | None) -> tuple[_Kept, list[_Kept]]:
+        """The child that waits and was used last, or a new one; and those found dead on the way, or too full for the limit in bytes."""
+        gone: list[_Kept] = []
         while self._idle:
             kept = self._idle.popleft()
-            if kept.child.running:
-                return kept, dead
-            dead.append(kept)
-            self.killed += 1
-        return self._new(), dead
+            alive = kept.child.running
+            if alive and (limit is None or not self._full(kept, limit)):
+                return kept, gone
+            gone.append(kept)
+            self.killed += not alive
+        return self._new(), gone
+
+    def _full(self, kept: _Kept, limit: float) -> bool:
+        """Whether earlier tasks left so much in a child that another one would be ended for it."""
+        if not kept.served:
+            return False
+        size = kept.size()
+        return size - (self._least or size) > LEFT_SHARE * limit
 
     def _unused(self) -> tuple[_Kept, list[_Kept]]:
         """A child that waits and has served nothing, or a new one; and the one that makes room, so that the next finds one waiting."""
@@ -133,8 +145,12 @@ class ChildPool:
 
     def _back(self, kept: _Kept, *, last: bool) -> None:
         kept.served += 1
-        spent = last or not kept.child.alive or kept.served >= self._tasks or kept.grown() > self._growth
+        size = kept.size()
         with self._lock:
+            if size and (self._least is None or size < self._least):
+                self._least = size
+            grown = size - (self._least or size)
+            spent = last or not kept.child.alive or kept.served >= self._tasks or grown > self._growth
             self._busy.discard(kept)
             self.killed += not kept.child.alive
             keep = self._open and not spent and len(self._idle) < self._idle_wanted
@@ -166,22 +182,19 @@ class _Kept:
         self.child = child
         self._folder = folder
         self.served = 0
-        self._first: int | None = None
 
     def close(self) -> None:
         """End the child, and with it its files. May be called twice."""
         self.child.close()
         self._folder.close()
 
-    def grown(self) -> int:
-        """Bytes of resident memory gained since the first task ended."""
+    def size(self) -> int:
+        """Bytes of resident memory; 0 where it is gone."""
         try:
             size: int = psutil.Process(self.child.pid).memory_info().rss
         except psutil.Error:
             return 0
-        if self._first is None:
-            self._first = size
-        return size - self._first
+        return size
 
 
 class _Folder:

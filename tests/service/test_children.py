@@ -172,6 +172,23 @@ def test_a_child_that_has_grown_is_replaced() -> None:
         pool.close()
 
 
+def test_what_others_left_in_a_child_does_not_count_against_a_task() -> None:
+    """A small task with a small limit after a large one: in the same child it would be ended for what the large one left."""
+    pool = ChildPool(1, growth_mib=4096, imports=(HERE,))
+    try:
+        first = pid_of(pool)
+        assert pool.run(task(keep), 200, deadline_s=PATIENCE_S).value == first
+        assert pool.run(task(who), None, deadline_s=PATIENCE_S, memory_gib=8.0).value == first, "a large limit has room for it"
+        assert pid_of(pool) == first, "without a limit the warm child is as good as another"
+        small = pool.run(task(who), None, deadline_s=PATIENCE_S, memory_gib=0.2)
+        assert small.reason == "finished"
+        assert small.value != first
+        assert pool.run(task(who), None, deadline_s=PATIENCE_S, memory_gib=0.2).value == small.value, "and this one is kept"
+    finally:
+        pool.close()
+    assert pool.killed == 0
+
+
 def test_a_closed_pool_ends_what_runs_and_takes_nothing_more(pool: ChildPool) -> None:
     started = threading.Event()
     with ThreadPoolExecutor(1) as threads:
