@@ -120,7 +120,7 @@ class ChildPool:
         gone: list[_Kept] = []
         while self._idle:
             kept = self._idle.popleft()
-            alive = kept.child.running
+            alive = kept.child.running and kept.size() > 0  # killed, it holds nothing while its last threads end
             if alive and (limit is None or not self._full(kept, limit)):
                 return kept, gone
             gone.append(kept)
@@ -189,7 +189,7 @@ class _Kept:
         self._folder.close()
 
     def size(self) -> int:
-        """Bytes of resident memory; 0 where it is gone."""
+        """Bytes of resident memory; 0 where it is gone, or was killed and is about to be."""
         try:
             size: int = psutil.Process(self.child.pid).memory_info().rss
         except psutil.Error:

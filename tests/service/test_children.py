@@ -96,9 +96,9 @@ def left(folders: Path) -> list[Path]:
 
 
 def pid_of(pool: ChildPool) -> int:
-    found = pool.run(task(who), None, deadline_s=PATIENCE_S).value
-    assert isinstance(found, int)
-    return found
+    end = pool.run(task(who), None, deadline_s=PATIENCE_S)
+    assert isinstance(end.value, int), end
+    return end.value
 
 
 def test_one_task_after_another_uses_the_warmest_child(pool: ChildPool) -> None:
