@@ -14,6 +14,8 @@ from models.catalogue import kinds
 from models.contract import ContradictionError, Warned
 from models.garbage import collection_paused
 from optimizer.result import finite
+from optimizer.study.executors.engine import Asked
+from optimizer.study.executors.order import neighbourly
 from optimizer.study.questions.asks import most_solves
 from optimizer.study.questions.beforehand import check_asks
 from optimizer.study.rows import Change, Scenario, scenario_key
@@ -149,19 +151,20 @@ def _base(kind: Kind, study: Study, body: bytes | None) -> Document:
 
 
 def _questions(study: Study, scenarios: Sequence[Scenario], base: str, name: str) -> tuple[list[dict[str, Any]], list[int]]:
-    """The different questions, and of each scenario the number of its own."""
-    found: dict[str, int] = {}
-    questions: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    for scenario in scenarios:
-        key = scenario_key(base, scenario.changes, limits_of(study.limits, scenario.seed), product_version())
-        if key not in found:
-            found[key] = len(questions)
-            changes = derived.written(scenario.changes) if scenario.changes else None
-            named = name if changes is None else derived.derived_id(name, changes)
-            questions.append({"key": key, "seed": scenario.seed, "changes": changes, "problem_id": named})
-        numbers.append(found[key])
-    return questions, numbers
+    """The different questions, each near the one before as far as can be, and of each scenario the number of its own.
+
+    Runs are taken in this order, and a child starts from the last answer it gave.
+    """
+    keys = [scenario_key(base, one.changes, limits_of(study.limits, one.seed), product_version()) for one in scenarios]
+    different = {key: Asked(key, one.changes, one.seed) for key, one in zip(keys, scenarios, strict=True)}
+    walk = neighbourly(list(different.values()))
+    questions = []
+    for asked in walk:
+        changes = derived.written(asked.changes) if asked.changes else None
+        named = name if changes is None else derived.derived_id(name, changes)
+        questions.append({"key": asked.key, "seed": asked.seed, "changes": changes, "problem_id": named})
+    numbers = {asked.key: number for number, asked in enumerate(walk)}
+    return questions, [numbers[key] for key in keys]
 
 
 def _scenario_object(scenario: Scenario) -> dict[str, Any]:

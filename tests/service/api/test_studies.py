@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
 
 from service.keys import create_key
+from service.runs import store
 from service.runs.tables import problems, runs, studies
 from tests.service.api.conftest import MakeHouse
 from tests.service.api.house import House, example, infeasible, solved
@@ -81,16 +83,12 @@ def test_the_table_is_there_while_the_study_runs(house: House) -> None:
     assert (found["state"], found["progress"], found["counts"]["succeeded"]) == ("running", 0.4, 2)
     table = table_of(house, study)
     assert table["missing"] == 3
-    assert [None if line["row"] is None else line["row"]["outcome"] for line in table["rows"]] == [
-        "optimal",
-        "infeasible",
-        None,
-        None,
-        None,
-    ]
-    assert table["rows"][1]["row"]["refuted"] == ["node_gpus: n1"]
+    outcomes = ["" if line["row"] is None else line["row"]["outcome"] for line in table["rows"]]
+    assert outcomes[0] == "optimal", "the baseline comes first, whatever is nearest to it next"
+    assert sorted(outcomes) == ["", "", "", "infeasible", "optimal"]
+    assert table["rows"][outcomes.index("infeasible")]["row"]["refuted"] == ["node_gpus: n1"]
     lines = list(csv.DictReader(io.StringIO(house.get(f"{study['links']['table']}?format=csv").text)))
-    assert [line["outcome"] for line in lines] == ["optimal", "infeasible", "", "", ""]
+    assert [line["outcome"] for line in lines] == outcomes
     parquet = house.get(study["links"]["table"], Accept="application/vnd.apache.parquet")
     assert parquet.content[:4] == parquet.content[-4:] == b"PAR1"
     early = house.get(f"{study['links']['differences']}?a=baseline&b=most=4")
@@ -98,6 +96,20 @@ def test_the_table_is_there_while_the_study_runs(house: House) -> None:
     unknown = house.get(f"{study['links']['differences']}?a=baseline&b=nothing")
     assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (400, "/query/b")
     assert house.get(study["links"]["report"]).status_code == 200
+
+
+def test_runs_are_taken_each_near_the_one_before(house: House) -> None:
+    """The table keeps the order of the study; a child that solves one run after another starts from a near answer."""
+    values = [7.0, 1.0, 6.0, 2.0, 5.0, 3.0, 4.0]
+    study = started(house, document(axes=[axis(values=values)]))
+    lines = table_of(house, study)["rows"]
+    assert [line["values"].get("most") for line in lines] == [None, *values]
+    of_run = {line["run"]: line["values"].get("most") for line in lines}
+    claims = [house.database.write(lambda connection: store.claim(connection, "hand", 3)) for _ in lines]
+    taken = [of_run[claim.run.id] for claim in claims if claim is not None]
+    assert taken[0] is None
+    apart = [abs(one - other) for one, other in itertools.pairwise(taken[1:])]
+    assert sum(apart) <= 9 < sum(abs(one - other) for one, other in itertools.pairwise(values)), "one turn at most"
 
 
 def test_scenarios_that_ask_the_same_share_a_run(house: House) -> None:
