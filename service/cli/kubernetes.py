@@ -89,7 +89,10 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
         watched=not (stamp is None if watchdog is None else watchdog),
         metrics=None if metrics_port is None else (metrics_host, metrics_port),
     )
-    stop, report = threading.Event(), ShadowReport("quartermaster kubernetes run")
+    stop, report = (
+        threading.Event(),
+        ShadowReport(f"`quartermaster kubernetes run --mode enforce`, and the gate {gate} in their pod templates,"),
+    )
     with soft_stop(stop, "what is held is released" if settings.mode is Mode.enforce else "nothing was changed"):
         try:
             running.follow(connection, LocalOptimiser(), following, stop, counting(stop, rounds, report.note))

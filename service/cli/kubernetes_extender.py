@@ -56,6 +56,7 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     from service import serving
     from service.cli.shadow_report import ShadowReport
     from service.plugins.kubernetes import extender_running, running
+    from service.plugins.kubernetes.extender import OPT_IN
     from service.plugins.optimisers import LocalOptimiser
     from service.plugins.running import state_folder
 
@@ -70,7 +71,10 @@ def extender(  # noqa: PLR0913, PLR0917  (each is an option)
     )
     with told_as_bad_input():
         listener = serving.listening(host, port)
-    stop, report = threading.Event(), ShadowReport("quartermaster kubernetes extender")
+    stop, report = (
+        threading.Event(),
+        ShadowReport(f"`quartermaster kubernetes extender --mode enforce`, and the label {OPT_IN}=true on their pods,"),
+    )
     with listener, soft_stop(stop, "kube-scheduler goes on alone"):
         typer.echo(f"The extender answers on http://{host}:{listener.getsockname()[1]}")
         try:

@@ -17,11 +17,11 @@ HOUR_S = 3600.0
 class ShadowReport:
     """Prints when another job would start, or would start elsewhere, and each new sentence of a job that waits; never by the clock.
 
-    ``command`` is what would start them, without its ``--mode enforce``.
+    ``starter`` is what would start them: a command, and what it needs besides.
     """
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    def __init__(self, starter: str) -> None:
+        self._starter = starter
         self._shown: frozenset[tuple[str, tuple[str, ...]]] | None = None
         self._since: float | None = None
         self._last: Gains | None = None
@@ -48,7 +48,7 @@ class ShadowReport:
         if len(gains.jobs) > MOST_SHOWN:
             typer.echo(f"  and {len(gains.jobs) - MOST_SHOWN} more")
         if gains.jobs and not self._shown:
-            typer.echo(f"  `{self._command} --mode enforce` would start them there; nothing was changed.")
+            typer.echo(f"  {self._starter} would start them there; nothing was changed.")
 
     def end(self) -> None:
         """What it came to since the beginning."""

@@ -76,7 +76,7 @@ def run(  # noqa: PLR0913, PLR0917  (each is an option)
         settings, ways, state or running.state_folder(), running.config_of(ways, None, timeout) | {"url": url}, watchdog, metrics_port
     )
     stop = threading.Event()
-    report = ShadowReport("quartermaster slurm run")
+    report = ShadowReport("`quartermaster slurm run --mode enforce`")
     with soft_stop(stop, "what is held is released" if enforce else "nothing was changed"):
         try:
             running.follow(slurm, LocalOptimiser(), following, stop, counting(stop, rounds, report.note))

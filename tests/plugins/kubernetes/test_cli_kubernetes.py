@@ -64,7 +64,10 @@ def test_shadow_tells_what_would_start_where_and_what_it_came_to(cluster: Cluste
     done = CliRunner().invoke(app, ["kubernetes", "run", *there])
     assert done.exit_code == 0, done.output
     assert "team/alone: 1 GPUs on n0" in done.output
-    assert "`quartermaster kubernetes run --mode enforce` would start them there" in done.output
+    assert (
+        "`quartermaster kubernetes run --mode enforce`, and the gate quartermaster.dev/plan in their pod templates, would start them there"
+        in done.output
+    )
     assert "1 jobs waited beside enough room" in done.output
     assert {method for method, _ in cluster.stub.asked} == {"GET"}
 

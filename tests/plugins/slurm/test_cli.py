@@ -99,7 +99,7 @@ def test_shadow_tells_where_once_and_what_it_came_to(capsys: pytest.CaptureFixtu
         jobs = tuple(Missed(str(index), f"train ({index})", 4.0, 1, (node,), at) for index, node in enumerate(nodes))
         return Gains(at, jobs, 4.0 * len(jobs), 0.1, None, at / 3600, f"sentence at {at:g}")
 
-    report = ShadowReport("quartermaster slurm run")
+    report = ShadowReport("`quartermaster slurm run --mode enforce`")
     for at, nodes in [(0.0, ()), (10.0, ("gpu1",)), (20.0, ("gpu1",)), (7200.0, ("gpu2", "gpu3"))]:
         report.note(cast("Round", Told(gains(at, *nodes), *([Wait("9", "", "waiting for 8 GPUs")] if at == 10.0 else []))))
     report.note(cast("Round", Told(None)))
@@ -115,7 +115,7 @@ def test_shadow_tells_where_once_and_what_it_came_to(capsys: pytest.CaptureFixtu
         "  train (1): 4 GPUs on gpu3",
         "In 2.0 h, 2 jobs waited beside enough room at one time or another; 2 GPU hours were idle meanwhile that the plan would have used.",
     ]
-    ShadowReport("quartermaster slurm run").end()
+    ShadowReport("`quartermaster slurm run --mode enforce`").end()
     assert not capsys.readouterr().out
 
 
