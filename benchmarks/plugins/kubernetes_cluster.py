@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -137,7 +138,7 @@ class RealKubernetes:
         return found
 
     def restart_scheduler(self, extenders: list[Manifest] | None = None) -> None:
-        """Kube-scheduler anew, with other extenders if any are given."""
+        """Kube-scheduler anew, with other extenders if any are given. Raises KubernetesStartError."""
         if extenders is not None:
             self.extenders = extenders
         self._daemons.end(self._running["kube-scheduler"])
@@ -166,6 +167,10 @@ class RealKubernetes:
         for one in self.admin.get("/api/v1/nodes")["items"]:
             self._remove(f"/api/v1/nodes/{one['metadata']['name']}")
 
+    def log_of(self, program: str) -> str:
+        """What a program has written so far; one that was started anew goes on writing."""
+        return max((self.folder / "log").glob(f"*-{program}"), key=lambda path: path.stat().st_mtime).read_text(errors="replace")
+
     def _remove(self, path: str) -> None:
         with contextlib.suppress(ApiRefusedError):
             self.admin.delete(path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
@@ -193,7 +198,7 @@ class RealKubernetes:
         self._start_api_server()
         self._launch(
             "kube-controller-manager",
-            *self._of_a_client("kube-controller-manager"),
+            *self._of_a_client("kube-controller-manager", free_ports(1)[0]),
             *(f"--service-account-private-key-file={self.folder}/sa.key", f"--controllers={','.join(CONTROLLERS)}"),
             *(f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=2000"),
         )
@@ -242,10 +247,15 @@ class RealKubernetes:
             "extenders": self.extenders,
         }
         path.write_text(yaml.safe_dump(wanted))
-        self._launch("kube-scheduler", *self._of_a_client("kube-scheduler"), f"--config={path}")
+        port = free_ports(1)[0]
+        self._launch("kube-scheduler", *self._of_a_client("kube-scheduler", port), f"--config={path}")
+        scheduler = self._running["kube-scheduler"]
+        until(lambda: scheduler.poll() is not None or _listens(port), STARTED_S)
+        if scheduler.poll() is not None or not _listens(port):  # it ends by itself where it does not accept its configuration
+            raise KubernetesStartError(f"kube-scheduler did not come up\n{self._daemons.logs()}")
 
-    def _of_a_client(self, name: str) -> tuple[str, ...]:
-        return (f"--secure-port={free_ports(1)[0]}", "--bind-address=127.0.0.1", f"--cert-dir={self.folder}/{name}")
+    def _of_a_client(self, name: str, port: int) -> tuple[str, ...]:
+        return (f"--secure-port={port}", "--bind-address=127.0.0.1", f"--cert-dir={self.folder}/{name}")
 
     def _launch(self, program: str, *flags: str) -> None:
         folder = programs()
@@ -312,7 +322,13 @@ class Kubelets:
         if "deletionTimestamp" in meta:
             self._admin.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
         elif pod["status"].get("phase") == "Pending":
-            self._admin.patch(f"{path}/status", [{"op": "replace", "path": "/status/phase", "value": "Running"}])
+            still = {"op": "test", "path": "/status/phase", "value": "Pending"}  # it may have been finished since it was listed
+            self._admin.patch(f"{path}/status", [still, {"op": "replace", "path": "/status/phase", "value": "Running"}])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def finish(admin: Connection, pod: Mapping[str, Any], phase: str = "Succeeded") -> None:

@@ -28,7 +28,7 @@ OPT_IN = (
 PLANNED_SCORE = 10  # MaxExtenderPriority of kube-scheduler
 PATIENCE_S = 60.0
 OURS = "Quartermaster: "
-NOT_YET = f"{OURS}it waits for the first plan that knows it"
+NOT_YET = f"{OURS}no plan has a place for it yet; an event of its job's pods says why"  # true for as long as nobody tries it again
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ STILL_LOOKS = 20  # in a row that saw it stand still: then it is ended. Counted,
 STARTING_LOOKS = 240  # the same before it has served at all
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
 KEPT_BYTES, LARGEST_KEPT_BYTES = 256 * 2**20, 32 * 2**20
+GONE = Seating(0, 0.0, 0.0)  # a plan that has run out: every node passes
 log = structlog.get_logger(__name__)
 
 
@@ -128,7 +129,10 @@ def _child(options: ExtenderOptions, listener: socket.socket, plans: Connection,
 
 
 def _listen(extender: Extender, plans: Connection, stopping: threading.Event, signs: _Signs) -> None:
-    """Take over each plan. The end of the pipe is the end of the planning process; after a plan that cannot be read, we begin anew."""
+    """Take over each plan. The end of the pipe is the end of the planning process; after a plan that cannot be read, we begin anew.
+
+    Who is refused now is touched by nobody, so until the last connection is closed every node passes.
+    """
     try:
         while True:
             extender.seating = Seating.received(plans.recv_bytes, extender.seating)
@@ -138,6 +142,7 @@ def _listen(extender: Extender, plans: Connection, stopping: threading.Event, si
     except Exception:
         log.exception("a plan could not be taken over")
     finally:
+        extender.seating = GONE
         stopping.set()
 
 

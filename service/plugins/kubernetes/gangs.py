@@ -6,7 +6,7 @@
 | label ``kueue.x-k8s.io/pod-group-name`` | that group | annotation ``kueue.x-k8s.io/pod-group-total-count`` |
 | label ``scheduling.x-k8s.io/pod-group`` | that PodGroup | ``minMember`` |
 | annotation ``scheduling.k8s.io/group-name`` (Volcano) | that PodGroup | ``minMember`` |
-| ``spec.schedulingGroup`` | that PodGroup of ``scheduling.k8s.io`` | ``gang.minCount`` |
+| ``spec.schedulingGroup`` | that PodGroup of ``scheduling.k8s.io`` (v1alpha2, Kubernetes 1.36) | ``gang.minCount`` |
 | label ``jobset.sigs.k8s.io/jobset-name`` | that JobSet, unless it starts its jobs in order | the pods of all its replicated jobs |
 | a controller of kind Job | that Job, where parallelism equals completions | parallelism |
 

@@ -98,6 +98,7 @@ class Gates:
         self._last: tuple[object, Reading] | None = None
         self._refusals: dict[tuple[str, str], int] = {}
         self._next_unreadable = -math.inf
+        self._owed: list[tuple[Pod, str, str, bool]] = []  # sentences of the releases of one call
 
     def close(self) -> None:
         """End the watches and the threads."""
@@ -126,7 +127,9 @@ class Gates:
         seen = _Seen(self._reading())
         deadline = self._monotonic() + self._limit_s
         self._refusals = {key: count for key, count in self._refusals.items() if seen.identities.get(key[0]) == key[1]}
-        return tuple(self._pool.map(lambda order: self._committed(order, seen, deadline), orders))
+        answers = tuple(self._pool.map(lambda order: self._committed(order, seen, deadline), orders))
+        self._tell_owed()  # nothing is released later for a sentence
+        return answers
 
     def free(self, jobs: Sequence[str]) -> tuple[str, ...]:
         """Release these jobs' held pods without a pin; the ids of which none is held any more. Raises SchedulerError."""
@@ -196,16 +199,31 @@ class Gates:
             if self._refusals[key] >= REFUSALS and self._freed(gang, deadline):
                 self.given_up += 1
                 told = f"Released without its planned nodes: {ended.detail}"
-                self._telling.tell(gang.members[0], "ReleasedWithoutPlan", told, warning=True)
+                self._owed.append((gang.members[0], "ReleasedWithoutPlan", told, True))
                 return Committed(order.job, "done", f"released without a pin, which was refused: {ended.detail}")
         return self._answer(order, gang, ended)
 
     def _answer(self, order: Order, gang: Gang, ended: Ended) -> Committed:
         if ended.outcome in {"done", "begun"}:
             told = f"Starts on {', '.join(order.nodes)}." + (f" {order.why}" if order.why else "")
-            self._telling.tell(gang.members[0], "Planned", told)
+            self._owed.append((gang.members[0], "Planned", told, False))
             return Committed(order.job, "done", ended.detail)
         return Committed(order.job, "gone" if ended.outcome == "gone" else "refused", ended.detail)
+
+    def _tell_owed(self) -> None:
+        """Leave the sentences of what was released, for at most half of a call's time: what comes too late is lost, and told here."""
+        owed, self._owed = self._owed, []
+        until = self._monotonic() + self._limit_s / 2
+
+        def tell(one: tuple[Pod, str, str, bool]) -> bool:
+            if self._monotonic() >= until:
+                return False
+            self._telling.tell(one[0], one[1], one[2], warning=one[3])
+            return True
+
+        lost = sum(not done for done in self._pool.map(tell, owed))
+        if lost:
+            log.warning("kubernetes_events_lost", count=lost, detail="the API server is too slow for them")
 
     def _complaint(self, order: Order, gang: Gang, seen: _Seen) -> str | None:
         """Why the order is not for this gang as it is now; None when it is."""
@@ -243,7 +261,7 @@ class Gates:
     def _not_released(self, gang: Gang, ended: Ended) -> None:
         """Leave the gang alone for a while: long, where the same request would be refused again."""
         rest_s = self.rests.failed(gang.id, lasting=ended.lasting)
-        if not ended.lasting:
+        if not self.rests.refused(gang.id):
             log.warning("kubernetes_not_released", job=gang.id, detail=ended.detail)
             return
         self.releases_refused += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from service.plugins.kubernetes.watching import pause
@@ -12,6 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
 FIRST_S, LONGEST_S = 30.0, 600.0  # after refusals that last
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """``refusals`` that last, one after another; ``believed``: so many that the next would be refused too."""
+
+    failures: int = 0
+    refusals: int = 0
+    until: float = 0.0
+
+    @property
+    def believed(self) -> bool:
+        return self.refusals >= TRIES
 
 
 class Rests:
@@ -19,14 +34,18 @@ class Rests:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic, self._lock = monotonic, threading.Lock()
-        self._resting: dict[str, tuple[int, float, bool]] = {}  # failures, until when, whether they last
+        self._resting: dict[str, _Rest] = {}
 
     def failed(self, name: str, *, lasting: bool) -> float:
-        """It could not be done: seconds to leave it alone. ``lasting``: the same request will be refused again."""
+        """It could not be done: seconds to leave it alone. ``lasting``: the same request will be refused again.
+
+        That is believed the third time: a server that has just started refuses for a moment what it will allow.
+        """
         with self._lock:
-            failures = self._resting.get(name, (0, 0.0, False))[0]
-            rest_s = min(FIRST_S * 2.0 ** min(failures, 20), LONGEST_S) if lasting else pause(failures)
-            self._resting[name] = (failures + 1, self._monotonic() + rest_s, lasting)
+            before = self._resting.get(name, _Rest())
+            rest = _Rest(before.failures + 1, before.refusals + 1 if lasting else 0)
+            rest_s = min(FIRST_S * 2.0 ** min(rest.refusals - TRIES, 20), LONGEST_S) if rest.believed else pause(before.failures)
+            self._resting[name] = replace(rest, until=self._monotonic() + rest_s)
         return rest_s
 
     def done(self, name: str) -> None:
@@ -37,13 +56,13 @@ class Rests:
     def resting(self, name: str) -> bool:
         """Whether it is to be left alone now."""
         with self._lock:
-            return self._monotonic() < self._resting.get(name, (0, 0.0, False))[1]
+            return self._monotonic() < self._resting.get(name, _Rest()).until
 
     def refused(self, name: str) -> bool:
         """Whether it is left alone now for a refusal that lasts."""
         with self._lock:
-            _, until, lasting = self._resting.get(name, (0, 0.0, False))
-            return lasting and self._monotonic() < until
+            rest = self._resting.get(name, _Rest())
+            return rest.believed and self._monotonic() < rest.until
 
     def keep(self, names: Container[str]) -> None:
         """Forget all others."""
@@ -54,4 +73,4 @@ class Rests:
         """How many are left alone now for refusals that last."""
         now = self._monotonic()
         with self._lock:
-            return sum(lasting and now < until for _, until, lasting in self._resting.values())
+            return sum(rest.believed and now < rest.until for rest in self._resting.values())

@@ -27,6 +27,8 @@ GONE, NOT_FOUND, FORBIDDEN = 410, 404, 403
 WATCH_S = 40.0  # after which the server ends a watch: also how long a dead connection can go unnoticed
 SILENCE_S = 10.0  # more than that
 ABSENT_S = 10.0  # before asking again for a kind that the server does not have: well before any gang of it is given up
+SHORTEST_ABSENT_S = 1.0  # at first
+SURE_S = 10.0  # of such refusals, before a kind that was read is believed to be gone, or forbidden
 MOST_GONE = 20_000  # uids that are remembered between two lists: an event is never that late
 RELIST_AFTER = 2  # refusals of a watch
 SHORTEST_WATCH_S = 1.0  # one that the server ends sooner is a fault of its own
@@ -125,6 +127,7 @@ class Watcher:
         self._kept, self._lock = Kept(), threading.Lock()
         self._listed, self._stop = threading.Event(), threading.Event()
         self._absent, self._forbidden = False, False
+        self._denied: float | None = None  # since when the server refuses to tell of an optional kind
         self._since = ""  # the version to watch from; empty: list first
         self._lost: float | None = monotonic()  # since when the server is not heard; None: it is
         self._stream: Stream | None = None
@@ -201,19 +204,31 @@ class Watcher:
             self._since = ""
             return 0.0 if failures == 0 else pause(failures)
         if error.status in {NOT_FOUND, FORBIDDEN} and self.resource.optional:
-            if not self._listed.is_set():
-                log.info("kubernetes_kind_not_read", kind=self.resource.kind, detail=error.message)
-            self._since, self._absent, self._forbidden = "", True, error.status == FORBIDDEN
-            with self._lock:
-                changed = self._kept.replace([], "")  # a kind that was taken away leaves nothing behind
-            self._listed.set()
-            if changed:
-                self._changed()
-            return ABSENT_S
+            return self._not_read(error, failures)
         if failures >= RELIST_AFTER:
             self._since = ""  # a server that was restored may not know our version: the list shows where it is
         log.warning("kubernetes_refused", kind=self.resource.kind, status=error.status, detail=error.message)
         return error.after_s if error.after_s is not None else pause(failures)
+
+    def _not_read(self, error: ApiRefusedError, failures: int) -> float:
+        """After how long to ask again for a kind that the server does not have, or may not tell us of.
+
+        A server that has just started says so, for a moment, of kinds that it has and that we may read: what is known of them stays.
+        """
+        now = self._monotonic()
+        self._since, self._denied = "", now if self._denied is None else self._denied
+        known = self._listed.is_set() and not self._absent
+        if known and now - self._denied < SURE_S:
+            return min(pause(failures), SURE_S / 4)
+        if known or not self._listed.is_set():
+            log.info("kubernetes_kind_not_read", kind=self.resource.kind, detail=error.message)
+        self._absent, self._forbidden = True, error.status == FORBIDDEN
+        with self._lock:
+            changed = bool(self._kept.objects) and self._kept.replace([], "")  # a kind that was taken away leaves nothing behind
+        self._listed.set()
+        if changed:
+            self._changed()
+        return min(max(now - self._denied, SHORTEST_ABSENT_S), ABSENT_S)
 
     def _list(self) -> None:
         """List everything. Raises as ``Connection.get``."""
@@ -236,6 +251,7 @@ class Watcher:
         with self._lock:
             changed = self._kept.replace(found, since)
         self.relists += 1
+        self._denied = None
         self._since, self._lost, self._absent, self._forbidden = since, None, False, False
         first = not self._listed.is_set()
         self._listed.set()

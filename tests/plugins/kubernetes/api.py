@@ -35,8 +35,12 @@ class Api:
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str) -> tuple[int, Any]:
         """Status and object."""
-        answer = self._client.request(method, path, json=body, headers={"Content-Type": kind}, params=query)
+        answer = self.answer(method, path, body, kind, **query)
         return answer.status_code, answer.json()
+
+    def answer(self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str) -> httpx.Response:
+        """The whole answer."""
+        return self._client.request(method, path, json=body, headers={"Content-Type": kind}, params=query)
 
     def create(self, manifest: dict[str, Any]) -> tuple[int, Any]:
         """Status and object of a new pod, or the refusal."""

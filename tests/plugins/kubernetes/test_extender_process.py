@@ -103,18 +103,26 @@ def test_a_plan_is_not_waited_for_long_and_a_child_that_cannot_start_is_tried_ag
     process.close()
 
 
-def test_a_plan_that_cannot_be_read_ends_the_child_so_that_it_begins_anew() -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["a plan cannot be read", "the planning was killed"])
+def test_a_child_that_gets_no_more_plans_refuses_nobody_and_ends(killed: bool) -> None:
     ours, theirs = Pipe()
-    ours.send_bytes(b"rubbish")
+    extender = Extender(Mode.enforce, time.time)
+    extender.seating = plan(planned("gpu-1"), made_at=time.time(), ttl_s=600)
+    if killed:
+        ours.close()
+    else:
+        ours.send_bytes(b"rubbish")
     stopping = threading.Event()
     signs = extender_process._Signs(get_context("spawn"))  # noqa: SLF001
     with structlog.testing.capture_logs() as lines:
-        extender_process._listen(Extender(Mode.enforce, time.time), theirs, stopping, signs)  # noqa: SLF001
+        extender_process._listen(extender, theirs, stopping, signs)  # noqa: SLF001
     assert stopping.is_set()
-    assert [line["log_level"] for line in lines] == ["error"]
+    assert [line["log_level"] for line in lines] == ([] if killed else ["error"])
     assert signs.taken.value == 0
-    for one in (ours, theirs):
-        one.close()
+    for one in (pod(), pod("unknown", "another")):  # nobody would touch them
+        assert Read(extender.filter(by_names(one, NODES)).body, NODES, cache_capable=True).passed == NODES
+    for end in (ours, theirs):
+        end.close()
 
 
 def test_who_connects_and_asks_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:

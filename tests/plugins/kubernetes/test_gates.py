@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -288,6 +289,25 @@ def test_waits_become_events_once(cluster: Cluster) -> None:
     cluster.stub.fault = lambda method, _path: StatusError(500, "InternalError", "no") if method == "POST" else None
     gates.tell([Wait("team/job/big", "any", "another")])  # only logged
     assert len(cluster.stub.store.all("events")) == 4
+
+
+def test_no_release_waits_for_a_sentence(cluster: Cluster) -> None:
+    """Events may be slow, or refused: a server that is busy serves them last."""
+    cluster.add_nodes(1)
+    for index in range(12):
+        cluster.stub.store.create("pods", pod(f"p{index}"), "team")
+    gates = cluster.gates(limit_s=4.0)
+    seen = gates.snapshot()
+    since = len(cluster.stub.asked)
+    told = threading.Event()
+    cluster.stub.fault = lambda method, path: (told.wait(1.0), None)[1] if method == "POST" and path.endswith("/events") else None
+    answers = gates.commit([order_for(seen, f"team/pod/p{index}", "n0") for index in range(12)])
+    told.set()
+    assert [one.outcome for one in answers] == ["done"] * 12
+    methods = [method for method, _ in cluster.stub.asked[since:] if method in {"PATCH", "POST"}]
+    assert methods == sorted(methods)
+    assert methods.count("PATCH") == 24
+    assert methods.count("POST") < 12  # the rest would have taken too long
 
 
 def test_a_server_that_is_away_is_told_and_old_news_is_not_believed(cluster: Cluster) -> None:

@@ -216,6 +216,25 @@ def test_a_namespace_where_patches_are_refused_is_left_alone_and_others_go_on(cl
     assert not cluster.gated()  # the right was given back before the end
 
 
+def test_a_server_that_refuses_for_a_moment_after_its_start_leaves_no_gang_half_released(cluster: Cluster) -> None:
+    """A real one answers 403 to what it will allow, until it has read its rules."""
+    cluster.add_nodes(1)
+    cluster.add_gang("big", 2)
+    cluster.stub.store.patch("pods", "team", "big-0", MERGE, {"spec": {"schedulingGates": None}})
+    left = [2]
+
+    def fault(method: str, _path: str) -> StatusError | None:
+        if method != "PATCH" or not left[0]:
+            return None
+        left[0] -= 1
+        return StatusError(403, "Forbidden", "not yet")
+
+    cluster.stub.fault = fault
+    gates = cluster.gates()
+    until(lambda: bool(gates.snapshot()) and not cluster.gated())
+    assert (left, gates.completed, gates.releases_refused, gates.rests.count()) == ([0], 1, 0, 0)
+
+
 def test_repairs_of_many_gangs_share_one_limit_and_are_forgotten_with_them(cluster: Cluster) -> None:
     now = [0.0]
     cluster.add_nodes(1)
@@ -276,7 +295,8 @@ def test_a_cluster_in_which_nothing_has_changed_is_not_read_again(cluster: Clust
     assert gates.options == ReadingOptions()
 
 
-def test_objects_of_a_kind_that_is_taken_away_are_forgotten(cluster: Cluster) -> None:
+def test_objects_of_a_kind_that_is_taken_away_are_forgotten(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.plugins.kubernetes.watching.SURE_S", 0.5)
     cluster.add_gang("big", 2)
     gates = cluster.gates()
     watcher = gates.cache.watching.watchers["Job"]

@@ -74,6 +74,13 @@ def test_a_gang_whose_own_object_is_not_there_is_never_whole_and_one_not_read_is
     assert any("minMember" in warning for warning in seen.warnings)
 
 
+def test_a_reference_to_a_workload_of_an_older_server_leaves_pods_to_their_job() -> None:
+    """Kubernetes 1.35 named groups within a Workload, which nobody reads: looked for among pod groups they would never be whole."""
+    pods = gang("train", 3, workloadRef={"name": "w", "podGroup": "g"})
+    found = only(read([node("n0")], pods, jobs=[job("train", 3)], pod_groups=[]))
+    assert (found.id, found.whole) == ("team/job/train", True)
+
+
 def test_pods_that_take_work_from_a_queue_are_jobs_of_their_own_unless_asked() -> None:
     pods = gang("queue", 3)
     assert {one.id for one in read([node("n0")], pods, jobs=[job("queue", 3, 9)]).jobs} == {f"team/pod/queue-{index}" for index in range(3)}

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from service.plugins.kubernetes.cache import NODES, PODS
 from service.plugins.kubernetes.connection import Connection
 from service.plugins.kubernetes.listing import listed
-from service.plugins.kubernetes.watching import Kept, Resource, Watcher, pause
+from service.plugins.kubernetes.watching import ABSENT_S, Kept, Resource, Watcher, pause
 from service.plugins.scheduler import SchedulerError
+from service.plugins.settings import PluginSettings
 from tests.plugins.kubernetes.conftest import Cluster, until
 from tests.plugins.kubernetes.direct import quietly
 from tests.plugins.kubernetes.manifests_made import node, pod
@@ -188,12 +189,60 @@ def test_optional_kinds_may_be_absent_or_forbidden_and_needed_ones_may_not(clust
     absent = watched(Resource("JobSet", "/apis/jobset.x-k8s.io/v1alpha2/jobsets", optional=True))
     assert absent.wait_listed(5)
     assert absent.objects() == []
+    state = absent.state
+    until(lambda: sum("jobsets" in path for _, path in cluster.stub.asked) >= 2)
+    assert absent.state == state  # asked for again and still absent: nothing is read anew for that
     cluster.stub.fault = lambda _method, path: StatusError(403, "Forbidden", "no") if "budgets" in path else None
     forbidden = watched(Resource("Budget", "/apis/policy/v1/poddisruptionbudgets", optional=True))
     assert forbidden.wait_listed(5)
     assert forbidden.objects() is None
     needed = watched(Resource("JobSet", "/apis/jobset.x-k8s.io/v1alpha2/jobsets"))
     assert not needed.wait_listed(0.3)
+
+
+def test_a_kind_that_is_installed_later_is_noticed_before_its_gangs_are_given_up(cluster: Cluster, watched: Any) -> None:
+    absent = watched(Resource("JobSet", "/apis/jobset.x-k8s.io/v1alpha2/jobsets", optional=True))
+    assert absent.wait_listed(5)
+    cluster.stub.store.resources.add("jobsets")
+    cluster.stub.store.create("jobsets", {"metadata": {"name": "train"}, "spec": {}}, "team")
+    until(lambda: names(absent) == {"train"}, limit_s=3 * ABSENT_S)
+    assert PluginSettings().fallback_s >= 3 * ABSENT_S
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_server_that_refuses_for_a_moment_after_its_start_costs_nothing_that_is_known(cluster: Cluster, watched: Any, code: int) -> None:
+    """A real one does until it has read its rules: it answers 403 for what we may read, and 404 for kinds that it has."""
+    cluster.add_gang("big", 2)
+    asked: list[str] = []
+
+    def refused(_method: str, path: str) -> StatusError:
+        asked.append(path)
+        return StatusError(code, "Forbidden", "not yet")
+
+    jobs = watched(Resource("Job", "/apis/batch/v1/jobs", optional=True))
+    until(lambda: names(jobs) == {"big"})
+    cluster.stub.end()
+    cluster.stub.fault = refused
+    cluster.stub.begin()
+    until(lambda: len(asked) >= 2)
+    assert names(jobs) == {"big"}
+    cluster.stub.fault = lambda _method, _path: None
+    cluster.stub.store.end("jobs", "team", "big")
+    until(lambda: jobs.objects() == [])
+
+
+def test_a_kind_that_is_refused_for_good_is_not_believed_any_longer(
+    cluster: Cluster, watched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.plugins.kubernetes.watching.SURE_S", 0.5)
+    cluster.add_gang("big", 2)
+    jobs = watched(Resource("Job", "/apis/batch/v1/jobs", optional=True))
+    until(lambda: names(jobs) == {"big"})
+    cluster.stub.fault = lambda _method, _path: StatusError(403, "Forbidden", "no")
+    cluster.stub.drop()
+    until(lambda: jobs.objects() is None)
+    cluster.stub.fault = lambda _method, _path: None  # given back: it is asked again soon
+    until(lambda: names(jobs) == {"big"})
 
 
 def test_a_list_of_everything_for_a_file(cluster: Cluster) -> None:
