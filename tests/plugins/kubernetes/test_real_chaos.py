@@ -208,10 +208,8 @@ def killed_in_between(kubernetes: RealKubernetes, account: Path, gang: str, watc
     with tempfile.TemporaryDirectory() as state:
         settings = BRISK | {"watchdog_s": watchdog_s}
         environment = {**os.environ, **{f"QUARTERMASTER_PLUGIN_{name.upper()}": str(value) for name, value in settings.items()}}
-        stamp, command = (
-            Path(state) / "stamp",
-            [sys.executable, "-m", "service.cli", "kubernetes", "run", "--mode", "enforce", "--watchdog"],
-        )
+        stamp = Path(state) / "stamp"
+        command = [sys.executable, "-m", "service.cli", "kubernetes", "run", "--mode", "enforce", "--watchdog"]
         with (Path(state) / "log").open("wb") as output:
             way = ["--kubeconfig", str(account), "--stamp", str(stamp)]
             process = subprocess.Popen([*command, *way], env=environment, stdout=output, stderr=output, start_new_session=True)
