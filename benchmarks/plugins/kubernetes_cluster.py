@@ -77,6 +77,7 @@ class RealKubernetes:
     folder: Path = field(init=False)
     kubeconfig: Path = field(init=False)
     admin: Connection = field(init=False)
+    scheduler_url: str = field(init=False, default="")  # where kube-scheduler tells its metrics, to anybody
     _daemons: Daemons = field(init=False)
     _etcd: int = field(init=False, default=0)
     _port: int = field(init=False, default=0)
@@ -248,7 +249,9 @@ class RealKubernetes:
         }
         path.write_text(yaml.safe_dump(wanted))
         port = free_ports(1)[0]
-        self._launch("kube-scheduler", *self._of_a_client("kube-scheduler", port), f"--config={path}")
+        self.scheduler_url = f"https://127.0.0.1:{port}"
+        open_to_all = "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics"
+        self._launch("kube-scheduler", *self._of_a_client("kube-scheduler", port), open_to_all, f"--config={path}")
         scheduler = self._running["kube-scheduler"]
         until(lambda: scheduler.poll() is not None or _listens(port), STARTED_S)
         if scheduler.poll() is not None or not _listens(port):  # it ends by itself where it does not accept its configuration

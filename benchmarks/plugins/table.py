@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.lines import Line
-from benchmarks.plugins import extender, kubernetes, kubernetes_cluster, slurm
+from benchmarks.plugins import extender, kubernetes, kubernetes_cluster, kubernetes_extender, slurm
 from benchmarks.plugins.slurm_cluster import RealSlurm, why_not
 from benchmarks.suite import Target
 
@@ -95,6 +95,15 @@ def hundred_gated_jobs(_folder: Path) -> dict[str, Any]:
     }
 
 
+def asked_by_kube_scheduler(_folder: Path) -> dict[str, Any]:
+    """A real kube-scheduler places pods on 5,000 nodes, with the extender and without: what that adds to its own time for a pod."""
+    reason = kubernetes_cluster.why_not()
+    if reason is not None:
+        return {"skipped": reason}
+    with kubernetes_cluster.RealKubernetes() as cluster:
+        return kubernetes_extender.measure(cluster)
+
+
 def abandoned_gates(_folder: Path) -> dict[str, Any]:
     """The plugin of a real Kubernetes is killed, and frozen; how long after its limit every gate is gone."""
     reason = kubernetes_cluster.why_not()
@@ -147,6 +156,12 @@ LINES = (
             Target("over_allocated", "at most", 0),
             Target("submission_to_release_s", "at most", 3.0),
         ),
+    ),
+    Line(
+        "kubernetes-extender",
+        "300 pods placed on 5,000 nodes by a real kube-scheduler that asks the extender as it is shipped: share of slow answers",
+        asked_by_kube_scheduler,
+        (Target("slower_than_5_ms_share", "at most", 0.01), Target("malformed", "at most", 0), Target("over_allocated", "at most", 0)),
     ),
     Line(
         "kubernetes-watchdog",

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.plugins.daemons import until
 from benchmarks.plugins.kubernetes import GANG, GPU, SINGLE, TEAM, gpu_job, gpu_node, over_allocated, ready, submit
 from benchmarks.plugins.kubernetes_cluster import RealKubernetes, finish
+from benchmarks.plugins.kubernetes_extender import measure
 from service.plugins.kubernetes import extender_wire as wire
 from service.plugins.kubernetes.extender import Answer, Extender
 from service.plugins.kubernetes.extender_app import ExtenderApp
@@ -364,3 +365,10 @@ def test_a_real_preempt_question_is_answered_both_ways() -> None:
     given, kept = Extender(Mode.advise, time.time).preempt(body), Extender(Mode.enforce, time.time).preempt(body)
     assert (given.outcome, json.loads(given.body)) == ("given", {"NodeNameToMetaVictims": victims})
     assert (kept.outcome, kept.body) == ("kept", b"{}")
+
+
+def test_what_it_costs_kube_scheduler_is_measured(kubernetes: RealKubernetes) -> None:
+    found = measure(kubernetes, nodes=20, pods=10)
+    assert found["questions"] >= 2 * 11  # filter and prioritize, for one pod that warms up and ten
+    assert found["malformed"] == found["over_allocated"] == 0
+    assert found["with_ms"] > 0 < found["without_ms"]
