@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
@@ -71,6 +72,41 @@ class Daemons:
         """The last lines of each."""
         logs = sorted(one for one in self.folder.iterdir() if one.is_file())
         return "\n".join(f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-3:])
+
+
+class StartError(RuntimeError):
+    """A cluster did not come up; the message ends in the last lines of its logs."""
+
+
+class Cluster(ABC):
+    """Something of several daemons, started by ``with`` and stopped at its end."""
+
+    TRIES = 3  # a port may be taken between being found free and being used
+
+    def __enter__(self) -> Self:
+        """Start it. Raises StartError."""
+        for left in reversed(range(self.TRIES)):
+            try:
+                self._start()
+            except StartError:
+                self.stop()
+                if not left:
+                    raise
+            else:
+                return self
+        raise AssertionError  # the loop returns or raises
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Start every daemon. Raises StartError."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End every daemon, whichever of them were started, and remove what they left."""
 
 
 def end_family(process: subprocess.Popen[bytes], mark: str) -> None:

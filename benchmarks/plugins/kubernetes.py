@@ -1,15 +1,12 @@
 """How a real Kubernetes follows the plan: 100 gated jobs from submission to release, and what the watchdog does when the plugin is gone.
 
-``python -m benchmarks.plugins.kubernetes --out FILE`` starts a control plane of its own on loopback (``kubernetes_cluster``), measures,
-and writes one JSON object.
+``python -m benchmarks run plugins`` starts a control plane of its own on loopback (``kubernetes_cluster``) and measures.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -18,15 +15,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from benchmarks.machine import facts
 from benchmarks.plugins.daemons import end_family, until
-from benchmarks.plugins.kubernetes_cluster import ENDED, RealKubernetes, why_not
+from benchmarks.plugins.kubernetes_cluster import ENDED, RealKubernetes
 from service.plugins.kubernetes import running
 from service.plugins.kubernetes.connection import Connection
 from service.plugins.kubernetes.jobs import RELEASED
@@ -230,30 +223,3 @@ def abandoned(kubernetes: RealKubernetes, number: signal.Signals, limit_s: float
             }
         finally:
             end_family(process, state)
-
-
-def main() -> int:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where the JSON is written; it is printed too")
-    parser.add_argument("--repeat", type=int, default=3, help="how often the hundred jobs are submitted, each way of pinning")
-    asked = parser.parse_args()
-    reason = why_not()
-    if reason is not None:
-        print(f"not measured: {reason}", file=sys.stderr)
-        return 2
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    found: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts()}
-    with RealKubernetes() as kubernetes:
-        found["kubernetes"] = kubernetes.version
-        found["hundred"] = [hundred(kubernetes, hard=hard) for hard in (False, True) for _ in range(asked.repeat)]
-        found["watchdog"] = [abandoned(kubernetes, number) for number in (signal.SIGKILL, signal.SIGSTOP)]
-    told = json.dumps(found, indent=2)
-    print(told)
-    if asked.out is not None:
-        asked.out.write_text(told + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,11 +16,11 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks.plugins.daemons import Daemons, free_ports, until
+from benchmarks.plugins.daemons import Cluster, Daemons, StartError, free_ports, until
 from service.plugins.kubernetes.connection import ApiRefusedError, Connection
 from service.plugins.scheduler import SchedulerError
 
@@ -40,14 +40,9 @@ CONTROLLERS = (
     "disruption-controller",
 )
 STARTED_S = 90.0
-TRIES = 2  # a port may be taken between being found free and being used
 PODS = "/api/v1/pods"
 ENDED = ("Succeeded", "Failed")
 Manifest = dict[str, Any]
-
-
-class KubernetesStartError(RuntimeError):
-    """The cluster did not come up; the message ends in the last lines of its logs."""
 
 
 def programs() -> Path | None:
@@ -68,7 +63,7 @@ def why_not() -> str | None:
 
 
 @dataclass(slots=True)
-class RealKubernetes:
+class RealKubernetes(Cluster):
     """One cluster. ``with RealKubernetes() as kubernetes`` starts and stops it; ``kubeconfig`` is that of its administrator."""
 
     life_s: int = 900
@@ -83,23 +78,6 @@ class RealKubernetes:
     _port: int = field(init=False, default=0)
     _running: dict[str, subprocess.Popen[bytes]] = field(init=False, default_factory=dict)
     _kubelets: Kubelets | None = field(init=False, default=None)
-
-    def __enter__(self) -> Self:
-        """Start it. Raises KubernetesStartError."""
-        for left in reversed(range(TRIES)):
-            try:
-                self._start()
-            except KubernetesStartError:
-                self.stop()
-                if not left:
-                    raise
-            else:
-                return self
-        raise AssertionError  # the loop returns or raises
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it and remove the folder."""
-        self.stop()
 
     # ------------------------------------------------------------ using
 
@@ -117,7 +95,7 @@ class RealKubernetes:
         self.admin.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         if not until(lambda: self.found(account), STARTED_S):
-            raise KubernetesStartError(f"namespace {name} got no service account\n{self._daemons.logs()}")
+            raise StartError(f"namespace {name} got no service account\n{self._daemons.logs()}")
 
     def add(self, path: str, manifest: Manifest) -> Mapping[str, Any]:
         """One more object in the collection at ``path``."""
@@ -139,7 +117,7 @@ class RealKubernetes:
         return found
 
     def restart_scheduler(self, extenders: list[Manifest] | None = None) -> None:
-        """Kube-scheduler anew, with other extenders if any are given. Raises KubernetesStartError."""
+        """Kube-scheduler anew, with other extenders if any are given. Raises StartError."""
         if extenders is not None:
             self.extenders = extenders
         self._daemons.end(self._running["kube-scheduler"])
@@ -226,7 +204,7 @@ class RealKubernetes:
         )
         ready = f"https://127.0.0.1:{self._port}/readyz"
         if not until(self._ready, STARTED_S):
-            raise KubernetesStartError(f"kube-apiserver did not come up at {ready}\n{self._daemons.logs()}")
+            raise StartError(f"kube-apiserver did not come up at {ready}\n{self._daemons.logs()}")
 
     def _ready(self) -> bool:
         if not (self.folder / "certificates" / "apiserver.crt").exists():
@@ -255,7 +233,7 @@ class RealKubernetes:
         scheduler = self._running["kube-scheduler"]
         until(lambda: scheduler.poll() is not None or _listens(port), STARTED_S)
         if scheduler.poll() is not None or not _listens(port):  # it ends by itself where it does not accept its configuration
-            raise KubernetesStartError(f"kube-scheduler did not come up\n{self._daemons.logs()}")
+            raise StartError(f"kube-scheduler did not come up\n{self._daemons.logs()}")
 
     def _of_a_client(self, name: str, port: int) -> tuple[str, ...]:
         return (f"--secure-port={port}", "--bind-address=127.0.0.1", f"--cert-dir={self.folder}/{name}")
@@ -263,7 +241,7 @@ class RealKubernetes:
     def _launch(self, program: str, *flags: str) -> None:
         folder = programs()
         if folder is None:
-            raise KubernetesStartError(str(why_not()))
+            raise StartError(str(why_not()))
         self._running[program] = self._daemons.start(str(folder / program), *flags)
 
     def account(self, namespace: str, name: str) -> Path:

@@ -1,15 +1,13 @@
 """How a real Slurm follows the plan: 100 held jobs from submission to release, and what the watchdog does when the follower is gone.
 
-``python -m benchmarks.plugins.slurm --out FILE`` starts a cluster of its own (8 nodes of 8 GPUs on loopback; needs root and
-Debian's Slurm), measures, and writes one JSON object.
+``python -m benchmarks run plugins`` starts a cluster of its own (8 nodes of 8 GPUs on loopback; needs root and Debian's Slurm) and
+measures.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,15 +15,11 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from benchmarks.machine import facts
 from benchmarks.plugins.daemons import end_family
-from benchmarks.plugins.slurm_cluster import RealSlurm, allocated, why_not
+from benchmarks.plugins.slurm_cluster import RealSlurm, allocated
 from service.plugins.follower import Follower, Round
 from service.plugins.modes import Mode
 from service.plugins.optimisers import LocalOptimiser
@@ -155,36 +149,3 @@ def abandoned(slurm: RealSlurm, number: signal.Signals, limit_s: float = BRISK["
             }
         finally:
             end_family(process, state)
-
-
-def main() -> int:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where the JSON is written; it is printed too")
-    parser.add_argument("--repeat", type=int, default=3, help="how often the hundred jobs are submitted")
-    asked = parser.parse_args()
-    reason = why_not()
-    if reason is not None:
-        print(f"not measured: {reason}", file=sys.stderr)
-        return 2
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    found: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts()}
-    with RealSlurm(job_submit=JOB_SUBMIT) as slurm:
-        found["slurm"] = slurm.run("scontrol", "--version").strip()
-        found["hundred"] = []
-        for _ in range(asked.repeat):
-            found["hundred"].append(hundred(slurm))
-            slurm.clear()
-        found["watchdog"] = []
-        for number in (signal.SIGKILL, signal.SIGSTOP):
-            found["watchdog"].append(abandoned(slurm, number))
-            slurm.clear()
-    told = json.dumps(found, indent=2)
-    print(told)
-    if asked.out is not None:
-        asked.out.write_text(told + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

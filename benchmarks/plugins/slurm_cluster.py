@@ -16,11 +16,11 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmarks.plugins.daemons import Daemons, free_ports, until
+from benchmarks.plugins.daemons import Cluster, Daemons, StartError, free_ports, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
 NULL_DEVICE = os.makedev(1, 3)
 STARTED_S = 30.0
-TRIES = 3  # a port may be taken between being found free and being used
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,6 @@ class Size:
     cpus: int = 64
     memory_mib: int = 512_000
     model: str = "h100"
-
-
-class SlurmStartError(RuntimeError):
-    """The cluster did not come up; the message ends in the last lines of its logs."""
 
 
 def why_not() -> str | None:
@@ -66,7 +61,7 @@ def _path() -> str:
 
 
 @dataclass(slots=True)
-class RealSlurm:
+class RealSlurm(Cluster):
     """One cluster. ``with RealSlurm() as slurm`` starts and stops it; ``environment`` is what Slurm's commands need to find it."""
 
     size: Size = field(default_factory=Size)
@@ -78,23 +73,6 @@ class RealSlurm:
     environment: dict[str, str] = field(init=False)
     _daemons: Daemons = field(init=False)
     _controller: subprocess.Popen[bytes] = field(init=False)
-
-    def __enter__(self) -> Self:
-        """Start it. Raises SlurmStartError."""
-        for left in reversed(range(TRIES)):
-            try:
-                self._start()
-            except SlurmStartError:
-                self.stop()
-                if not left:
-                    raise
-            else:
-                return self
-        raise AssertionError  # the loop returns or raises
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it and remove the folder."""
-        self.stop()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -183,12 +161,12 @@ class RealSlurm:
             *(f"--log-file={munge}/log", f"--seed-file={munge}/seed", "--num-threads=2"),
         )
         if not self.until((munge / "socket").exists, STARTED_S):
-            raise SlurmStartError(f"munged did not come up\n{self._daemons.logs()}")
+            raise StartError(f"munged did not come up\n{self._daemons.logs()}")
         self._controller = self.start("slurmctld", "-D", "-f", conf)
         for node in self.nodes:
             self.start("slurmd", "-D", "-N", node, "-f", conf)
         if not self.until(self._idle, STARTED_S):
-            raise SlurmStartError(f"Slurm did not come up\n{self._daemons.logs()}")
+            raise StartError(f"Slurm did not come up\n{self._daemons.logs()}")
 
     def start(self, *command: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """One more daemon, which ends with the cluster."""

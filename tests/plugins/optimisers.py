@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 from collections.abc import Callable
 
 from models.placement.heuristic import heuristic
 from models.placement.schema import Plan, Problem
 from optimizer.limits import Limits
 from optimizer.solve import solve
+from service.plugins.optimisers import LocalOptimiser
 from service.plugins.planner import Answer, NoPlanError
 
 
@@ -64,3 +69,22 @@ class Broken:
 
     def close(self) -> None:
         pass
+
+
+class Interrupted(LocalOptimiser):
+    """Its children get a signal in the middle of each of the first solves."""
+
+    def __init__(self, number: signal.Signals, times: int = 2) -> None:
+        super().__init__()
+        self.number, self.left = number, times
+
+    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
+        if self.left:
+            self.left -= 1
+            threading.Timer(0.05, self.hit).start()
+        return super().solve(problem, limits, warm_start)
+
+    def hit(self) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, self.number)

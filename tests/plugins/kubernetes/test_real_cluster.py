@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +27,11 @@ from benchmarks.plugins.kubernetes import (
 )
 from benchmarks.plugins.kubernetes_cluster import RealKubernetes, finish
 from service.plugins.modes import Mode
-from service.plugins.optimisers import LocalOptimiser
 from service.plugins.planner import Answer
-from tests.plugins.optimisers import Broken
+from tests.plugins.optimisers import Broken, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from models.placement.schema import Plan, Problem
-    from optimizer.limits import Limits
 
 
 @pytest.fixture
@@ -87,25 +80,6 @@ def test_gangs_wait_whole_and_run_whole(kubernetes: RealKubernetes) -> None:
             time.sleep(0.1)
         assert len(done) == 3
         assert not any(one.outcome not in {"done", "completed"} for each in rounds for one in each.committed)
-
-
-class Interrupted(LocalOptimiser):
-    """Its children get a signal in the middle of each of the first solves."""
-
-    def __init__(self, number: signal.Signals, times: int = 2) -> None:
-        super().__init__()
-        self.number, self.left = number, times
-
-    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
-        if self.left:
-            self.left -= 1
-            threading.Timer(0.05, self.hit).start()
-        return super().solve(problem, limits, warm_start)
-
-    def hit(self) -> None:
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, self.number)
 
 
 @pytest.mark.parametrize(

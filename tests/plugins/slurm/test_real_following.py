@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 
@@ -13,14 +11,11 @@ import pytest
 
 from benchmarks.plugins.slurm import BRISK, GANG, OURS, SINGLE, abandoned, following, held, hundred, pending
 from benchmarks.plugins.slurm_cluster import RealSlurm, allocated
-from models.placement.schema import Plan, Problem
-from optimizer.limits import Limits
 from service.plugins.follower import Round
 from service.plugins.modes import Mode
-from service.plugins.optimisers import LocalOptimiser
 from service.plugins.planner import Answer
 from service.plugins.slurm.notation import hosts
-from tests.plugins.optimisers import Broken, Greedy
+from tests.plugins.optimisers import Broken, Greedy, Interrupted
 
 QUICK = BRISK | {"fallback_s": 1.0, "reserve_s": 2.0}
 
@@ -52,25 +47,6 @@ def test_a_hundred_held_jobs_start_where_the_plan_says(slurm: RealSlurm) -> None
     assert found["released"] == found["running"] == found["on_plan"] == found["jobs"] == 100
     assert found["gangs_split"] == found["gpus_allocated_twice"] == 0
     assert found["gpus_allocated"] == 64
-
-
-class Interrupted(LocalOptimiser):
-    """Its children get a signal in the middle of each of the first solves."""
-
-    def __init__(self, number: signal.Signals, times: int = 2) -> None:
-        super().__init__()
-        self.number, self.left = number, times
-
-    def solve(self, problem: Problem, limits: Limits, warm_start: Plan | None = None) -> Answer:
-        if self.left:
-            self.left -= 1
-            threading.Timer(0.05, self.hit).start()
-        return super().solve(problem, limits, warm_start)
-
-    def hit(self) -> None:
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, self.number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
