@@ -14,7 +14,7 @@ OPENB_CSV := $(OPENB)/openb_node_list_gpu_node.csv $(OPENB)/openb_pod_list_defau
 TIME_LIMIT ?= 60
 KIND ?= placement
 PYTEST_ARGS ?=
-ALONE := tests/benchmarks tests/browser tests/chaos tests/optimizer/study/executors tests/plugins tests/service/api tests/service/runs
+ALONE := tests/benchmarks tests/browser tests/chaos tests/optimizer/study/executors tests/plugins/slurm
 
 .PHONY: help install demo serve test test-long lint format bench lock clean
 
@@ -49,7 +49,7 @@ build/openb.json: $(OPENB_CSV) $(wildcard service/importers/*.py) models/vocabul
 serve: $(STAMP) ## serve the HTTP API with workers on http://127.0.0.1:8080
 	$(BIN)/quartermaster serve
 
-# Tests run side by side, a file at a time, but for those that start clusters, browsers and databases and watch clocks: they come after,
+# Tests run side by side, a file at a time, but for those that start clusters and browsers, measure, or kill: they come after,
 # one by one. No test chosen (5) in one of the two is no failure.
 test: lint ## every check: linters, types, import contracts, then the quick tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS) || [ $$? -eq 5 ]
