@@ -64,11 +64,16 @@ class Cluster:
 @pytest.fixture(scope="session")
 def real_kubernetes() -> Iterator[RealKubernetes]:
     """One control plane of a Kubernetes release for all tests of the session that ask for it."""
+    skip_without_programs()
+    with RealKubernetes() as real:
+        yield real
+
+
+def skip_without_programs() -> None:
+    """Where no control plane can be started."""
     reason = why_not()
     if reason is not None:
         pytest.skip(f"no real Kubernetes: {reason}")
-    with RealKubernetes() as real:
-        yield real
 
 
 @pytest.fixture

@@ -21,12 +21,13 @@ import yaml
 
 from benchmarks.plugins.daemons import end_family, until
 from benchmarks.plugins.kubernetes import BRISK, TEAM, following, gated, gpu_job, node_of, over_allocated, planned_node, ready, submit
-from benchmarks.plugins.kubernetes_cluster import RealKubernetes, why_not
+from benchmarks.plugins.kubernetes_cluster import RealKubernetes
 from service.plugins.kubernetes import running
 from service.plugins.kubernetes.cache import Cache
 from service.plugins.kubernetes.jobs import RELEASED
 from service.plugins.kubernetes.trimming import trimmed
 from tests.plugins.kubernetes.chaos import ACCOUNT, THROTTLE, Chaos, Witness, witnessed
+from tests.plugins.kubernetes.conftest import skip_without_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,22 +185,20 @@ def patched() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[tuple[RealKubernetes, Path, Path]]]:
-    reason = why_not()
-    if reason is not None:
-        pytest.skip(f"no real Kubernetes: {reason}")
+    skip_without_programs()
     return partial(control_plane, tmp_path)
 
 
 def test_whatever_happens_at_random(plane: Any, patched: pytest.MonkeyPatch) -> None:
     with plane() as (kubernetes, account, audit):
-        chaos(kubernetes, account, audit, 1, 20.0, patched)
+        assert chaos(kubernetes, account, audit, 1, 20.0, patched).outcomes["done"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2, 10))
 def test_whatever_happens_at_random_for_long(plane: Any, patched: pytest.MonkeyPatch, seed: int) -> None:
     with plane(f"--watch-cache={str(seed % 2 == 0).lower()}") as (kubernetes, account, audit):
-        chaos(kubernetes, account, audit, seed, 60.0, patched)
+        assert chaos(kubernetes, account, audit, seed, 60.0, patched).outcomes["done"]
 
 
 @contextlib.contextmanager

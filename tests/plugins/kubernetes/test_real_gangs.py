@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.plugins.daemons import until
 from benchmarks.plugins.kubernetes import TEAM, following, gated, gpu_job, node_of, planned_node, ready, submit
-from benchmarks.plugins.kubernetes_cluster import ENDED, RealKubernetes, finish, why_not
+from benchmarks.plugins.kubernetes_cluster import ENDED, RealKubernetes, finish
 from service.plugins.kubernetes.cache import JOB_SETS, POD_GROUPS, Cache
 from service.plugins.kubernetes.connection import ApiRefusedError
+from tests.plugins.kubernetes.conftest import skip_without_programs
 from tests.plugins.kubernetes.manifests_made import pod
 
 if TYPE_CHECKING:
@@ -191,9 +192,7 @@ class WithGroups(RealKubernetes):
 
 @pytest.fixture(scope="module")
 def with_groups() -> Iterator[RealKubernetes]:
-    reason = why_not()
-    if reason is not None:
-        pytest.skip(f"no real Kubernetes: {reason}")
+    skip_without_programs()
     with WithGroups() as real:
         yield real
 

@@ -164,7 +164,8 @@ def test_a_cancelled_study_goes_on_from_what_its_asks_had_solved(house: House) -
     assert list(material.rows) == ["k" * 40]
 
 
-def test_a_cancel_in_the_middle_of_an_ask_tells_why_it_has_no_answer(working: House) -> None:
+def in_the_middle_of_an_ask(working: House) -> dict[str, Any]:
+    """A study whose one ask cannot be met and takes long, as soon as some of it is solved."""
     far = axis(name="far", values=None, range={"least": 1, "most": 1_000, "steps": 2, "whole": True})
     unreachable = {"ask": "target", "axis": "far", "metric": "objective", "at_least": 10**9, "monotone": False}
     study = started(working, document(base={"problem": wide(5_000)}, axes=[far], asks=[unreachable]))
@@ -172,6 +173,11 @@ def test_a_cancel_in_the_middle_of_an_ask_tells_why_it_has_no_answer(working: Ho
     while not rows_kept(working):
         assert time.monotonic() < give_up
         time.sleep(0.02)
+    return study
+
+
+def test_a_cancel_in_the_middle_of_an_ask_tells_why_it_has_no_answer(working: House) -> None:
+    study = in_the_middle_of_an_ask(working)
     ended = working.post(f"{study['links']['self']}:cancel")
     final = working.get(study["links"]["self"], Prefer="wait=30").json()
     assert ended.status_code in {200, 202}
@@ -322,13 +328,7 @@ def test_what_asks_had_solved_is_forgotten_with_their_study(house: House) -> Non
 @pytest.mark.parametrize("mode", ["keep_best", "discard"])
 def test_a_cancel_says_what_is_true_of_what_was_solved(working: House, mode: str) -> None:
     """There is no plan to discard, and the rows stay: the message may not say that they are gone."""
-    far = axis(name="far", values=None, range={"least": 1, "most": 1_000, "steps": 2, "whole": True})
-    unreachable = {"ask": "target", "axis": "far", "metric": "objective", "at_least": 10**9, "monotone": False}
-    study = started(working, document(base={"problem": wide(5_000)}, axes=[far], asks=[unreachable]))
-    give_up = time.monotonic() + 60
-    while not rows_kept(working):
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+    study = in_the_middle_of_an_ask(working)
     working.post(f"{study['links']['self']}:cancel?mode={mode}")
     final = working.get(study["links"]["self"], Prefer="wait=30").json()
     assert (final["state"], final["asks"][0]["open"]) == ("cancelled", True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,53 +61,53 @@ def in_flight(database: Database) -> None:
         insert(database, "study_runs", study=1, number=number - 1, position=number, key=f"key{number}")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_study_in_flight_goes_on_after_the_upgrade(tmp_path: Path, backend: str) -> None:
+@contextlib.contextmanager
+def upgraded(backend: str, tmp_path: Path) -> Iterator[Database]:
+    """A database that had a study in flight before the upgrade."""
     with fresh_url(backend, tmp_path) as url:
         database = Database(url, durability="crash")
         try:
             brought(database, command.upgrade)
             in_flight(database)
             migrate(database)
-            study = database.read(lambda connection: studies.study_of(connection, "default", "study_old"))
-            assert study.counts == {State.succeeded: 1, State.solving: 1, State.queued: 1}
-            assert database.read(lambda connection: studies.asks_of(connection, study)) is None, "nobody has asked"
-            lost = next(run for run in database.read(store.leased))
-            database.write(lambda connection: store.give_back(connection, lost, store.LOST, 3))
-            for number in (2, 3):
-                claim = database.write(lambda connection: store.claim(connection, "after", 3))
-                assert claim is not None
-                assert (claim.run.id, claim.run.task) == (f"run_{number}", Task.solve)
-                lease = claim.lease
-                database.write(lambda connection, lease=lease: store.finish(connection, lease, answer()))  # type: ignore[misc]
-            study = database.read(lambda connection: studies.study_of(connection, "default", "study_old"))
-            assert (study.ended, study.counts) == (True, {State.succeeded: 3})
-            told = database.read(lambda connection: studies.answers_of(connection, study))
-            assert [one["key"] for one in told] == ["key1", "key2", "key3"]
+            yield database
         finally:
             database.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_study_in_flight_goes_on_after_the_upgrade(tmp_path: Path, backend: str) -> None:
+    with upgraded(backend, tmp_path) as database:
+        study = database.read(lambda connection: studies.study_of(connection, "default", "study_old"))
+        assert study.counts == {State.succeeded: 1, State.solving: 1, State.queued: 1}
+        assert database.read(lambda connection: studies.asks_of(connection, study)) is None, "nobody has asked"
+        lost = next(run for run in database.read(store.leased))
+        database.write(lambda connection: store.give_back(connection, lost, store.LOST, 3))
+        for number in (2, 3):
+            claim = database.write(lambda connection: store.claim(connection, "after", 3))
+            assert claim is not None
+            assert (claim.run.id, claim.run.task) == (f"run_{number}", Task.solve)
+            lease = claim.lease
+            database.write(lambda connection, lease=lease: store.finish(connection, lease, answer()))  # type: ignore[misc]
+        study = database.read(lambda connection: studies.study_of(connection, "default", "study_old"))
+        assert (study.ended, study.counts) == (True, {State.succeeded: 3})
+        told = database.read(lambda connection: studies.answers_of(connection, study))
+        assert [one["key"] for one in told] == ["key1", "key2", "key3"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_taking_the_upgrade_back_takes_the_asks_with_it_and_nothing_else(tmp_path: Path, backend: str) -> None:
-    with fresh_url(backend, tmp_path) as url:
-        database = Database(url, durability="crash")
-        try:
-            brought(database, command.upgrade)
-            in_flight(database)
-            migrate(database)
-            insert(database, "runs", **_asks_run())
-            insert(database, "answers", position=99, part="asks", body=b"{}", packed=False)
-            insert(database, "asked", position=99, key="ask-0", body=b"{}", packed=False)
-            insert(database, "study_runs", study=1, number=3, position=99, key="asks")
-            brought(database, command.downgrade)
-            with database.engine.connect() as connection:
-                left = [connection.execute(text(f"SELECT count(*) FROM {one}")).scalar() for one in ("runs", "study_runs", "answers")]  # noqa: S608
-            assert left == [3, 3, 0]
-            migrate(database)
-            assert database.read(lambda connection: studies.study_of(connection, "default", "study_old")).runs == 3
-        finally:
-            database.close()
+    with upgraded(backend, tmp_path) as database:
+        insert(database, "runs", **_asks_run())
+        insert(database, "answers", position=99, part="asks", body=b"{}", packed=False)
+        insert(database, "asked", position=99, key="ask-0", body=b"{}", packed=False)
+        insert(database, "study_runs", study=1, number=3, position=99, key="asks")
+        brought(database, command.downgrade)
+        with database.engine.connect() as connection:
+            left = [connection.execute(text(f"SELECT count(*) FROM {one}")).scalar() for one in ("runs", "study_runs", "answers")]  # noqa: S608
+        assert left == [3, 3, 0]
+        migrate(database)
+        assert database.read(lambda connection: studies.study_of(connection, "default", "study_old")).runs == 3
 
 
 def _asks_run() -> dict[str, Any]:
